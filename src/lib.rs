@@ -70,6 +70,7 @@
 //! | `signals` | no | `lightcone::shutdown_on_signals`: a graceful shutdown on `SIGINT` and `SIGTERM` |
 //! | `handover` | no | listeners from a service manager, and an upgrade without a refused connection: `lightcone::hand_over_on_signal` |
 //! | `log` | no | records of the engine for the program's logger: start, shortages, panics, shutdown (crate `log`) |
+//! | `serde-json` | no | `Request::parse_json` and `Response::serialize_json` of `lightcone::http`: JSON values through `serde` |
 //! | `sim` | no | `lightcone::sim`: handlers in a simulated network, for tests (`lightcone-sim`) |
 //! | `testing` | no | `lightcone::http::testing`: an HTTP server and its clients in memory, for tests |
 //!

@@ -217,6 +217,21 @@ impl<'p, 's, D> Connection<'p, 's, D> {
         control.step(Transition::Fail, now);
     }
 
+    /// Ends the socket after its handler has panicked: immediately, unless the callback had called
+    /// [`close`](Stream::close) or [`linger`](Stream::linger) before. Then the queued output is still sent, but no event
+    /// except `close` follows.
+    pub fn panicked(&mut self) {
+        let control = self.control();
+        let orderly = control.asked.has(Requests::CLOSE) || control.asked.has(Requests::LINGER);
+        if control.state.is_live() && orderly && !control.asked.has(Requests::ABORT) {
+            control.set_close_reason(CloseReason::HandlerPanic);
+            self.settle_asked();
+        } else if control.state != State::Closed {
+            self.abort_with(CloseReason::HandlerPanic);
+            self.control().flags.set(Flags::RESET);
+        }
+    }
+
     /// Ends the socket to make room for another one, if it is [idle](crate::Config::evict_after). The caller has chosen
     /// it with [`Shard::longest_idle`].
     pub fn evict(&mut self) {
@@ -928,7 +943,7 @@ impl<'p, 's, D> Connection<'p, 's, D> {
             drop(data); // may panic: the socket is counted by then, and the next run continues below
         }
         self.shard.stats.bytes_lost += control.chain.queued() as u64;
-        let cut = matches!(control.reason, Some(CloseReason::Aborted | CloseReason::HandlerPanic));
+        let cut = control.reason == Some(CloseReason::Aborted);
         // Checked before the chain is cleared: lost bytes require a reset, since to the peer a plain close
         // would look like the end of a complete stream.
         self.shard.broke_off = cut || control.flags.has(Flags::RESET) || !control.chain.is_empty();

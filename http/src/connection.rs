@@ -129,6 +129,29 @@ pub(crate) struct Times {
 }
 
 impl<B> Exchanging<B> {
+    /// Returns whether the input may hold bytes of the body although the exchange waits for more of it: those of a body
+    /// that it [gathers](ConnectionFlags::GATHERS), or of a trailer section that it keeps.
+    pub(crate) fn waits_with_input(&self) -> bool {
+        self.gathers() || self.keeps_trailers() && self.incoming.trailer_bytes() > 0
+    }
+
+    /// Returns whether the exchange leaves a body in the input until it is complete.
+    pub(crate) const fn gathers(&self) -> bool {
+        self.flags.has(ConnectionFlags::GATHERS) && matches!(self.incoming, RequestBody::Length(_))
+    }
+
+    /// Returns whether the trailer section is left in the input. Of a body that is only dropped, it is not.
+    pub(crate) const fn keeps_trailers(&self) -> bool {
+        self.flags.has(ConnectionFlags::GATHERS)
+            && self.exchange.is_some()
+            && matches!(self.incoming, RequestBody::Chunked(_) | RequestBody::Trailers(_))
+    }
+
+    /// Returns whether no input follows the request: only bytes that belong to it are in `input`.
+    pub(crate) fn is_last(&self, input: &[u8]) -> bool {
+        !self.incoming.has_ended() || input.len() == self.incoming.trailer_bytes()
+    }
+
     /// Returns the times that are set; `deadline` is the socket's.
     pub(crate) fn times(&self, deadline: Option<Instant>, now: Instant) -> Times {
         let later = self.later.get(now);
@@ -195,6 +218,8 @@ impl Later {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RequestBody {
     Ended,
+    /// It has ended; its trailer section of this many bytes is still in the input, for the exchange.
+    Trailers(Count),
     Length(Count),
     Chunked(Decoder),
     /// All that arrives: the connection has changed to another protocol, and no request follows.
@@ -205,10 +230,24 @@ impl RequestBody {
     /// Returns the number of data bytes that follow without framing between them.
     pub(crate) const fn data(&self) -> u64 {
         match self {
-            Self::Ended => 0,
+            Self::Ended | Self::Trailers(_) => 0,
             Self::Length(left) => left.get(),
             Self::Chunked(decoder) => decoder.data(),
             Self::Upgraded => u64::MAX,
+        }
+    }
+
+    /// Returns whether all of the body was consumed, apart from a trailer section that is kept.
+    pub(crate) const fn has_ended(&self) -> bool {
+        matches!(self, Self::Ended | Self::Trailers(_))
+    }
+
+    /// Returns how many bytes of the trailer section have arrived.
+    pub(crate) fn trailer_bytes(&self) -> usize {
+        match self {
+            Self::Trailers(length) => usize::try_from(length.get()).unwrap_or(usize::MAX),
+            Self::Chunked(decoder) => decoder.trailer_bytes().into(),
+            Self::Ended | Self::Length(_) | Self::Upgraded => 0,
         }
     }
 
@@ -220,7 +259,7 @@ impl RequestBody {
     /// Returns how many steps of `step` bytes may still come, at most.
     pub(crate) fn steps(&self, step: u32) -> u64 {
         let bytes = match self {
-            Self::Ended | Self::Upgraded => 0,
+            Self::Ended | Self::Trailers(_) | Self::Upgraded => 0,
             Self::Length(left) => left.get(),
             Self::Chunked(decoder) => decoder.most(),
         };
@@ -247,8 +286,9 @@ pub(crate) struct ConnectionFlags(u8);
 
 impl ConnectionFlags {
     const MODE: u8 = 7;
-    /// The exchange leaves the body in the input until it is complete. (Shares the bit of `EXPECT_CONTINUE`, which is
-    /// settled before a request is in progress.)
+    /// The exchange leaves a body that has a length in the input until it is complete, or the trailer section of a
+    /// chunked one until the exchange is over. (Shares the bit of `EXPECT_CONTINUE`, which is settled before a request
+    /// is in progress.)
     pub(crate) const GATHERS: u8 = ResponseMode::EXPECT_CONTINUE.bits();
     const TIMER: u8 = 3 << Self::TIMER_AT;
     const TIMER_AT: u32 = 4;
@@ -296,6 +336,12 @@ impl ConnectionFlags {
 
     pub(crate) const fn mode(self) -> ResponseMode {
         ResponseMode::from_bits(self.0 & Self::MODE)
+    }
+
+    /// Notes what a call of the exchange has changed.
+    pub(crate) const fn keep(&mut self, mode: ResponseMode, gathers: bool) {
+        self.set_mode(mode);
+        self.set(Self::GATHERS, gathers);
     }
 
     pub(crate) const fn set_mode(&mut self, mode: ResponseMode) {

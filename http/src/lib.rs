@@ -22,6 +22,7 @@
 //! | read a whole body | [`Request::gather`] in place, [`Request::collect`] if it may be chunked |
 //! | respond at once | [`Response::text`], [`json`](Response::json), [`html`](Response::html), [`bytes`](Response::bytes), [`empty`](Response::empty), [`redirect`](Response::redirect), [`refuse`](Response::refuse) |
 //! | respond with formatted values | [`Response::display`], [`display_json`](Response::display_json) with [`JsonString`] |
+//! | read and send values as JSON, with the feature `serde-json` | `Request::parse_json`, `Response::serialize_json`, `from_json` |
 //! | send more than the output buffer holds | [`Response::embedded`], [`generate`](Response::generate), [`stream`](Response::stream) |
 //! | answer conditional requests | [`Request::conditional`], [`ETag`], [`Validators`] |
 //! | send content with its type, validators, ranges and compressed variants | [`Asset`], [`Request::asset`], [`asset_parts`](Request::asset_parts), [`generate`](Request::generate) |
@@ -30,11 +31,13 @@
 //! | send an event stream | [`Request::events`], [`EventFeed`], [`ServerEvent`] |
 //! | respond later | [`Response::defer`], [`Exchange::message`], [`Transfer::wake_at`], [`respond`](Transfer::respond), [`stream`](Transfer::stream) |
 //! | read or write bodies piece by piece | [`Exchange`] with a [`Transfer`] |
+//! | read or send trailer fields | [`Response::keep_trailers`], [`Transfer::trailers`]; [`Response::announce_trailers`], [`Transfer::end_with`] |
 //! | change to another protocol | [`Response::upgrade`] with an [`Exchange`]; for WebSocket, the crate `lightcone-websocket` |
 //! | read forms and uploaded files as they arrive | [`FormPairs`], [`Multipart`] |
 //! | share state on a poller, post messages to a request | [`State`], [`Transfer::id`], [`RequestMessage`] |
 //! | group and wrap routes | [`Http::merge`], [`nest`](Http::nest), [`wrap`](Http::wrap), [`wrap_each`](Http::wrap_each) |
 //! | allow requests from other origins, identify requests, ask for credentials | [`Cors`], [`RequestIds`], [`BasicAuth`], [`BearerAuth`] |
+//! | limit the requests of each peer | [`RateLimit`] |
 //! | send requests | the module [`client`]: [`Client`](client::Client), [`Pool`](client::Pool) |
 //! | test a server without sockets | `testing::TestServer` |
 //! | limit, count and log | [`Limits`], [`Stats`], [`Http::log`] |
@@ -106,10 +109,21 @@
 //! event streams of all clients: `examples/events.rs` does. For the counts of the engine, keep its handle in the
 //! [`State`], as the metrics page of `lightcone` does.
 //!
+//! A panic of a handler, of middleware or of an exchange costs the connection of its request, and no other one, as long
+//! as panics unwind and the program runs on an engine or on workers, which catch them. The request is answered with a
+//! 500 if nothing of its response was written, and its connection ends. Otherwise the connection is reset, so that the
+//! response does not look complete. Requests that follow on the connection are not served. The request counts as failed
+//! or aborted, and its exchange is dropped. A log gets the outcome when the connection has ended; if the handler had not
+//! returned, without method and target.
+//!
 //! The feature `alloc` adds bodies on the heap: `Request::collect_vec` collects a request body, chunked or not, up to a
 //! limit set by the route, and `Response::owned` takes ownership of a body and sends it piece by piece. `Reply::boxed`
 //! moves a large exchange to the heap. The feature costs one pointer per connection, even an idle one. The rest of the
 //! crate does not use the heap.
+//!
+//! The feature `serde-json` adds JSON values through `serde` and `serde_json`: `Request::parse_json` reads a body as a
+//! value, and responds to one that is not acceptable with what is wrong and where; `Response::serialize_json` sends a
+//! value. It turns on `alloc`.
 //!
 //! The feature `testing` adds the module `testing`, for tests of a server without sockets. Turn it on in
 //! `[dev-dependencies]`.
@@ -133,6 +147,8 @@ mod events;
 mod exchange;
 mod form;
 mod http;
+#[cfg(feature = "serde-json")]
+mod json;
 mod limits;
 mod message;
 mod method;
@@ -165,12 +181,15 @@ pub use events::{EventFeed, EventId, EventStream, EventWriter, ServerEvent};
 pub use exchange::{Collect, Done, Either, Exchange, Flow, Gather, GeneratedBody, StaticBody};
 pub use form::{FormError, FormPair, FormPairs};
 pub use http::{Http, ServerState};
+#[cfg(feature = "serde-json")]
+pub use json::{JsonError, from_json};
 pub use lightcone_core::Full;
 pub use limits::Limits;
 pub use message::{RequestId, RequestMessage};
 pub use method::Method;
 pub use middleware::authorization::{BasicAuth, BearerAuth, TokenError, is_same_secret};
 pub use middleware::cors::Cors;
+pub use middleware::rate_limit::RateLimit;
 pub use middleware::request_ids::{CorrelationId, RequestIds};
 pub use middleware::{AccessLog, Log, Middleware, Outcome, RequestMiddleware, ToState};
 pub use multipart::{Multipart, MultipartEvent, PartHead};
@@ -180,6 +199,7 @@ pub use parameter::ParameterError;
 pub use parse::framing::{Body, Framing};
 pub use parse::head::{Fields, Head, Parse};
 pub use parse::scan::parse;
+pub use parse::trailers::Trailers;
 #[doc(hidden)]
 pub use path::Prefix;
 pub use query::{DecodeError, form_decode, percent_decode, query_pairs, query_value};

@@ -2,6 +2,7 @@
 
 pub(crate) mod authorization;
 pub(crate) mod cors;
+pub(crate) mod rate_limit;
 pub(crate) mod request_ids;
 
 use core::fmt;
@@ -189,6 +190,13 @@ impl fmt::Display for Outcome<'_> {
         }
         f.write_str(if self.complete { "" } else { " incomplete" })
     }
+}
+
+/// Scrambles the bits of a number; different numbers have different results (the finalizer of splitmix64).
+const fn scramble(number: u64) -> u64 {
+    let mixed = (number ^ number >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ mixed >> 31
 }
 
 /// A list of the middleware around a response that is being made, from the inside out.

@@ -5,7 +5,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
 
-use crate::exchange::{Exchange, Flow};
+use crate::exchange::{Done, Exchange, Flow};
 use crate::request::State;
 use crate::respond::response::{Reply, Response};
 use crate::status::Status;
@@ -120,13 +120,19 @@ pub struct CollectVec<F>(Slim<Gathering<F>>);
 struct Gathering<F> {
     body: Vec<u8>,
     limit: usize,
+    /// The response to a body beyond the limit.
+    refuse: fn(usize, Response<'_>) -> Reply<Done>,
     answer: Option<Owned>,
     f: F,
 }
 
 impl<F> CollectVec<F> {
     pub(crate) fn new(limit: usize, f: F) -> Self {
-        Self(Slim::new(Gathering { body: Vec::new(), limit, answer: None, f }))
+        Self::refusing(limit, |_, response| response.refuse(Status::CONTENT_TOO_LARGE), f)
+    }
+
+    pub(crate) fn refusing(limit: usize, refuse: fn(usize, Response<'_>) -> Reply<Done>, f: F) -> Self {
+        Self(Slim::new(Gathering { body: Vec::new(), limit, refuse, answer: None, f }))
     }
 }
 
@@ -162,7 +168,7 @@ impl<F> Gathering<F> {
         while !io.body().is_empty() {
             let piece = io.body();
             if piece.len() > self.limit - self.body.len() {
-                return io.respond(|_, response| response.refuse(Status::CONTENT_TOO_LARGE));
+                return io.respond(|_, response| (self.refuse)(self.limit, response));
             }
             if self.body.try_reserve(piece.len()).is_err() {
                 return io.respond(|_, response| response.refuse(Status::SERVICE_UNAVAILABLE));

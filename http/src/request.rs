@@ -12,6 +12,7 @@ use crate::middleware::Outcome;
 use crate::owned::{CollectVec, Owned};
 use crate::parameter::{self, ParameterError};
 use crate::parse::head::Head;
+use crate::parse::words::trim;
 use crate::path;
 use crate::query::{cookie_value, form_decode, percent_decode, query_value};
 use crate::respond::response::{Reply, Response};
@@ -235,6 +236,14 @@ impl<'a, S: State> Request<'a, S> {
     /// ```
     pub fn query(&self, name: &str) -> Option<&'a str> {
         query_value(self.head.query?, name).and_then(|value| core::str::from_utf8(value).ok())
+    }
+
+    /// Returns whether the client uses trailer fields of the response: it speaks HTTP/1.1, and its field `TE` has
+    /// `trailers` (RFC 9110, section 10.1.4).
+    pub fn accepts_trailers(&self) -> bool {
+        let fields = self.head.fields().filter(|(name, _)| name.eq_ignore_ascii_case(b"te"));
+        let mut members = fields.flat_map(|(_, value)| value.split(|byte| *byte == b','));
+        self.head.minor > 0 && members.any(|member| trim(member).eq_ignore_ascii_case(b"trailers"))
     }
 
     /// Returns the identity of the connection. For messages to this request use [`Transfer::id`](crate::Transfer::id),

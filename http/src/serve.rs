@@ -26,9 +26,13 @@ use crate::respond::writer::{Fault, ResponseBody, ResponseWriter};
 use crate::route::{Call, Cause, Lookup, Report, ReportContext, RouteMatch, Routes, find, search};
 use crate::stats::StatsDelta;
 use crate::status::Status;
+use unwinding::{OutgoingScope, ServeScope};
+
 use crate::transfer::{
     ConnectionContext, ROOM_MIN, ServerContext, Transfer, TransferState, can_hold, room_for_answer,
 };
+
+mod unwinding;
 
 /// The smallest output bound that a socket may have: `writable` comes when half of it is free.
 const BOUND_MIN: usize = 2 * ROOM_MIN;
@@ -112,10 +116,10 @@ impl<S: State, R: Routes<S>> Handler for Http<S, R> {
                 late.then_some(Status::REQUEST_TIMEOUT)
             }
             RequestPhase::Exchanging(busy) => match busy.flags.timer() {
-                Timer::Limit if busy.incoming == RequestBody::Ended => Some(Status::SERVICE_UNAVAILABLE),
+                Timer::Limit if busy.incoming.has_ended() => Some(Status::SERVICE_UNAVAILABLE),
                 // The body is late because the peer does not send, and not because received bytes are not consumed.
                 Timer::Limit
-                    if (stream.bytes().is_empty() || busy.flags.has(ConnectionFlags::GATHERS))
+                    if (stream.bytes().is_empty() || busy.waits_with_input())
                         && !stream.is_writable_pending() =>
                 {
                     Some(Status::REQUEST_TIMEOUT)
@@ -183,7 +187,7 @@ impl<S: State, R: Routes<S>> Handler for Http<S, R> {
     fn close(
         &mut self,
         socket: &mut Socket<'_, Self::Data>,
-        _: CloseReason,
+        reason: CloseReason,
         cx: &mut Context<'_, Self::Message>,
     ) {
         let phase = &mut socket.data.0;
@@ -199,6 +203,9 @@ impl<S: State, R: Routes<S>> Handler for Http<S, R> {
             self.count(&turn.tally, 0);
         }
         let RequestPhase::Exchanging(busy) = phase else { return };
+        if reason == CloseReason::HandlerPanic {
+            return self.report_panic(busy, &socket.stream, cx);
+        }
         if let Some(mut exchange) = busy.exchange.take() {
             let news = if busy.outgoing.is_open() { Report::Both } else { Report::Ended };
             let mut turn = ServeTurn::new(&socket.stream, cx);
@@ -235,27 +242,11 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         self.parts.scratch.template.refresh(cx.unix_time());
         let Socket { stream, data } = socket;
         let phase = &mut data.0;
-        let mut turn = ServeTurn::new(stream, cx);
-        let (mut input, mut output) = stream.split();
-        let queued = output.queued();
-        let mut cause = cause;
-        let step = loop {
-            let step = match phase {
-                RequestPhase::Head { .. } => self.heads(phase, &mut input, &mut output, &mut turn),
-                RequestPhase::Exchanging(_) if turn.begins => {
-                    self.begin(phase, &mut input, &mut output, &mut turn)
-                }
-                RequestPhase::Exchanging(_) => {
-                    // The event is for the request that was in progress when it came, not for one that follows.
-                    let cause = core::mem::replace(&mut cause, Cause::Progress);
-                    self.busy(phase, &mut input, &mut output, &mut turn, cause)
-                }
-            };
-            if step != ServeStep::Again {
-                break step;
-            }
-        };
-        self.count(&turn.tally, output.queued().wrapping_sub(queued));
+        let turn = ServeTurn::new(stream, cx);
+        let mut scope = ServeScope { http: self, phase, stream, turn, ended: false };
+        let step = scope.run(cause);
+        scope.ended = true;
+        let ServeScope { phase, stream, .. } = &mut scope;
         if (step != ServeStep::Wait || stream.peer_closed()) && rests(step, phase, stream) {
             return;
         }
@@ -266,7 +257,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         {
             return;
         }
-        self.parts.update_deadline(phase, stream, &turn);
+        scope.http.parts.update_deadline(scope.phase, scope.stream, &scope.turn);
     }
 
     /// Serves the complete requests at the front of the input, up to the first that is not answered at once.
@@ -292,7 +283,8 @@ impl<S: State, R: Routes<S>> Http<S, R> {
                 break if flags.shutdown() { ServeStep::Linger } else { ServeStep::Wait };
             }
             // A request is not started before its response has room. `enough` spares most requests the exact check.
-            if output.queued() >= turn.enough && !turn.has_room(output) {
+            turn.queued = output.queued();
+            if turn.queued >= turn.enough && !turn.has_room(output) {
                 break ServeStep::Room;
             }
             if turn.tally.requests >= self.parts.limits.pipelined.into() {
@@ -363,6 +355,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         turn: &mut ServeTurn<'_, S>,
     ) -> Reply<R::Body> {
         turn.tally.requests += 1;
+        turn.mode = mode;
         let ServerState { state, scratch, .. } = &mut self.parts;
         scratch.extra.clear();
         let (connected, outlet) = (&turn.connected, turn.outlet.reborrow());
@@ -401,12 +394,14 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         if closes || failed && mode.has(ResponseMode::EXPECT_CONTINUE) {
             mode.close();
         }
+        let keeps_trailers = self.parts.scratch.extra.keeps_trailers;
         // The failed response has left nothing in the output, so that a 500 can take its place.
         if failed && self.parts.write_error_response(mode, status, output).is_err() {
             outgoing = ResponseBody::Failed;
         }
         let mut flags = *phase.flags();
         flags.set_mode(mode.with(ResponseMode::EXPECT_CONTINUE, false));
+        flags.set(ConnectionFlags::GATHERS, keeps_trailers && matches!(incoming, RequestBody::Chunked(_)));
         self.parts.scratch.holds = false;
         let number = phase.number().wrapping_add(1);
         let incoming = if outgoing == ResponseBody::Upgraded { RequestBody::Upgraded } else { incoming };
@@ -457,50 +452,49 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         if waits && !(turn.has_room(output) && can_hold(busy.incoming, output)) {
             return ServeStep::Room;
         }
-        let (mut outgoing, mut held) = (ResponseBody::from(busy.outgoing), busy.outgoing.is_held());
+        (turn.queued, turn.mode) = (output.queued(), busy.flags.mode());
         let (mut at, mut found, mut mode) = (0, TransferState::default(), busy.flags.mode());
         // During a shutdown the last response announces the close. It is not the last if the body has ended and more
         // input has arrived: the requests in it are still served.
-        if busy.flags.shutdown() && (busy.incoming != RequestBody::Ended || input.bytes().is_empty()) {
+        if busy.flags.shutdown() && busy.is_last(input.bytes()) {
             mode.close();
         }
         let (starved, whole, mut done, flow);
         let (before, step) = (busy.incoming.steps(self.parts.limits.body_step), self.parts.limits.body_step);
+        let (ended_before, keeps_trailers) = (busy.incoming.has_ended(), busy.keeps_trailers());
         {
             let ServerState { state, limits, scratch, .. } = &mut self.parts;
             let (bytes, raw) = busy.incoming.views(input.bytes_mut());
+            let mut kept = OutgoingScope::new(&mut busy.outgoing);
             let link = ConnectionContext {
                 bytes,
                 raw,
                 at: &mut at,
                 incoming: &mut busy.incoming,
-                outgoing: &mut outgoing,
-                held: &mut held,
+                outgoing: &mut kept.outgoing,
+                held: &mut kept.held,
                 mode: &mut mode,
                 found: &mut found,
                 number: busy.number,
+                keeps_trailers,
             };
             let tools = ServerContext { limits, scratch, connected: &turn.connected, hooks: None };
             let mut io =
                 Transfer { state, outlet: turn.outlet.reborrow(), output: output.reborrow(), link, tools };
             // Input that arrived since the last call may start with chunk framing: `body` returns data only after it.
-            io.link.decode(io.tools.limits);
+            io.decode();
             let advance = |exchange| self.routes.advance(exchange, cause, &mut io);
             flow = busy.exchange.as_mut().map_or(Flow::More, advance);
             // The exchange is out of the connection but not dropped: the reports below go to its route.
             done = busy.exchange.take_if(|_| flow == Flow::Done);
             whole = io.settle(busy.exchange.is_none());
-            // After an upgrade the exchange decides what the end of the peer's stream means.
-            starved = (io.body().is_empty() || io.link.found.gathers)
-                && !matches!(*io.link.incoming, RequestBody::Ended | RequestBody::Upgraded);
+            starved = io.is_starved();
         }
-        busy.outgoing = PackedBody::new(outgoing, held);
-        turn.tally.bytes_in += at;
         turn.wake = found.wake;
+        turn.tally.bytes_in += at;
         input.consume(at);
-        busy.flags.set_mode(mode);
-        busy.flags.set(ConnectionFlags::GATHERS, found.gathers);
-        turn.renews = busy.incoming == RequestBody::Ended && before > 0 || busy.incoming.steps(step) < before;
+        busy.flags.keep(mode, found.gathers || keeps_trailers);
+        turn.renews = busy.incoming.has_ended() && !ended_before || busy.incoming.steps(step) < before;
         let complete = whole && !found.unanswerable;
         // The status is reported before the end: a log takes the status from the first report.
         if let Some((status, length)) = found.answered {
@@ -815,13 +809,14 @@ impl<S: State> ServerState<S> {
     fn limit<B>(&self, busy: &Exchanging<B>, now: Instant) -> Option<Instant> {
         let limits = &self.limits;
         match busy.incoming {
-            RequestBody::Ended => return limits.answer_time.map(|time| now + time),
+            RequestBody::Ended | RequestBody::Trailers(_) => {
+                return limits.answer_time.map(|time| now + time);
+            }
             RequestBody::Upgraded => return None,
             RequestBody::Length(_) | RequestBody::Chunked(_) => {}
         }
         // A gathered body stays in the input until it is complete, so its steps cannot be observed one by one.
-        let gathers = busy.flags.has(ConnectionFlags::GATHERS);
-        let steps = if gathers { busy.incoming.steps(limits.body_step) } else { 1 };
+        let steps = if busy.gathers() { busy.incoming.steps(limits.body_step) } else { 1 };
         let time = limits.body_time.saturating_mul(u32::try_from(steps).unwrap_or(u32::MAX));
         Some(now + if steps > 1 { time.min(TIME_MAX) } else { time })
     }
@@ -916,6 +911,10 @@ struct ServeTurn<'c, S: State> {
     renews: bool,
     /// Whether a request that is not answered at once has just begun.
     begins: bool,
+    /// How many bytes were queued when the code of the current request began to run.
+    queued: usize,
+    /// The mode of that request.
+    mode: ResponseMode,
     tally: StatsDelta,
 }
 
@@ -935,6 +934,8 @@ impl<'c, S: State> ServeTurn<'c, S> {
             wake: None,
             renews: false,
             begins: false,
+            queued: 0,
+            mode: ResponseMode::PLAIN,
             tally: StatsDelta::default(),
         }
     }

@@ -10,6 +10,8 @@ use crate::limits::Limits;
 use crate::message::{Outlet, RequestId};
 use crate::middleware::Hook;
 use crate::mode::ResponseMode;
+use crate::parse::chunked::Count;
+use crate::parse::trailers::Trailers;
 use crate::request::{ConnectionInfo, State};
 use crate::respond::response::{Reply, Response};
 use crate::respond::text::displayed;
@@ -76,6 +78,8 @@ pub(crate) struct ConnectionContext<'t> {
     pub(crate) found: &'t mut TransferState,
     /// The number of the request within its connection.
     pub(crate) number: u32,
+    /// Whether the trailer section of a chunked body stays in the input until the exchange is over.
+    pub(crate) keeps_trailers: bool,
 }
 
 /// The part of a transfer that belongs to the server.
@@ -160,14 +164,28 @@ impl<'t, S: State> Transfer<'t, S> {
         match self.link.incoming {
             RequestBody::Length(left) => left.subtract(n as u64),
             RequestBody::Chunked(decoder) => decoder.advance(n as u64),
-            RequestBody::Ended | RequestBody::Upgraded => {}
+            RequestBody::Ended | RequestBody::Trailers(_) | RequestBody::Upgraded => {}
         }
-        self.link.decode(self.tools.limits);
+        self.decode();
+    }
+
+    /// Decodes the chunk framing at the front of the input.
+    pub(crate) fn decode(&mut self) {
+        self.link.decode(self.tools.limits, self.tools.connected.capacity);
     }
 
     /// Returns whether the request's body has ended and all of it was consumed.
     pub fn is_ended(&self) -> bool {
-        *self.link.incoming == RequestBody::Ended
+        self.link.incoming.has_ended()
+    }
+
+    /// Returns the trailer fields of the request, once its body has ended, if the handler has asked for them by
+    /// [`Response::keep_trailers`]. Before that, and otherwise, there are none.
+    pub fn trailers(&self) -> Trailers<'_> {
+        if !self.link.keeps_trailers || !self.is_ended() {
+            return Trailers::NONE;
+        }
+        Trailers::of(self.link.rest().get(..self.link.incoming.trailer_bytes()).unwrap_or_default())
     }
 
     /// Returns how many bytes [`write`](Self::write) takes now.
@@ -435,6 +453,61 @@ impl<'t, S: State> Transfer<'t, S> {
         }
     }
 
+    /// Ends the response's body, with trailer fields if it is chunked: after a body of another kind they are left out.
+    /// Announce their names with [`Response::announce_trailers`]. Returns what the exchange should return:
+    /// [`Flow::Done`]; [`Flow::More`] if there is no room now, to be called again when there is; [`Flow::Abort`] if a
+    /// field is invalid or must not be in a trailer section ([`Trailers`]), or if the fields have more than
+    /// [`FIELDS_MAX`](crate::FIELDS_MAX) bytes in total or do not fit into the output's bound.
+    ///
+    /// ```
+    /// use lightcone_http::{Exchange, Flow, Http, State, Transfer};
+    ///
+    /// /// Sends the numbers below a thousand, and after them how many there are.
+    /// struct Numbers(u32);
+    ///
+    /// impl<S: State> Exchange<S> for Numbers {
+    ///     fn advance(&mut self, io: &mut Transfer<'_, S>) -> Flow {
+    ///         while self.0 < 1000 {
+    ///             if write!(io, "{}\n", self.0).is_err() {
+    ///                 return Flow::More; // it is called again when there is room
+    ///             }
+    ///             self.0 += 1;
+    ///         }
+    ///         io.end_with(&[("X-Count", &self.0)])
+    ///     }
+    /// }
+    ///
+    /// let server = Http::new()
+    ///     .get("/", |_request, response| response.announce_trailers(&["X-Count"]).stream(None, Numbers(0)));
+    /// # drop(server);
+    /// ```
+    pub fn end_with(&mut self, fields: &[(&str, &dyn fmt::Display)]) -> Flow {
+        if *self.link.outgoing != ResponseBody::Chunked {
+            return Flow::Done;
+        }
+        self.flush();
+        let Self { output, tools: ServerContext { scratch: Scratch { extra, .. }, .. }, .. } = self;
+        extra.clear();
+        for (name, value) in fields {
+            extra.add_trailer(name, *value);
+        }
+        let length = LAST_CHUNK.len() + extra.lines().len();
+        if extra.failed || output.bound() > 0 && length > output.bound() {
+            return Flow::Abort;
+        }
+        let (last_line, end) = LAST_CHUNK.split_at(LAST_CHUNK.len() - 2);
+        let mark = output.mark();
+        let sent =
+            output.send(last_line).and_then(|()| output.send(extra.lines())).and_then(|()| output.send(end));
+        if sent.is_err() {
+            output.rewind(mark);
+            output.request_writable_for(length);
+            return Flow::More;
+        }
+        *self.link.outgoing = ResponseBody::Complete;
+        Flow::Done
+    }
+
     /// Returns the bytes that have arrived since an [upgrade](Response::upgrade) and were not consumed, to be changed in
     /// place, and beside them the rest of the transfer, whose `body` is empty. Unconsumed bytes keep the changes.
     ///
@@ -541,7 +614,7 @@ impl<'t, S: State> Transfer<'t, S> {
         let ServerContext { ref mut scratch, hooks, .. } = self.tools;
         scratch.extra.clear();
         // For `Response::stream`. Reset below, as the connections of a poller share it.
-        scratch.holds = *self.link.incoming != RequestBody::Ended;
+        scratch.holds = !self.link.incoming.has_ended();
         let (output, mode) = (&mut self.output, *self.link.mode);
         let writer = ResponseWriter { output, scratch, hooks, mode, status: Status::OK };
         let reply = answer(self.state, Response { writer });
@@ -622,7 +695,7 @@ impl<'t, S: State> Transfer<'t, S> {
         let (output, mode) = (&mut self.output, *self.link.mode);
         let writer = ResponseWriter { output, scratch, hooks, mode, status: Status::OK };
         let Response { mut writer } = head(self.state, Response { writer });
-        let hold = *self.link.incoming != RequestBody::Ended;
+        let hold = !self.link.incoming.has_ended();
         let started = writer.start(length.map_or(BodyLength::Unknown, BodyLength::Length), hold);
         let (status, closes) = (writer.status, !writer.mode.has(ResponseMode::KEEP_ALIVE));
         if closes {
@@ -714,7 +787,7 @@ impl<'t, S: State> Transfer<'t, S> {
     /// Returns what is left of a body that has a length, once all of it has arrived.
     pub(crate) fn whole_body(&mut self) -> Option<&'t [u8]> {
         let left = match *self.link.incoming {
-            RequestBody::Ended => return Some(&[]),
+            RequestBody::Ended | RequestBody::Trailers(_) => return Some(&[]),
             RequestBody::Upgraded => return None,
             RequestBody::Length(left) => usize::try_from(left.get()).ok()?,
             RequestBody::Chunked(_) => return None,
@@ -755,6 +828,7 @@ impl<'t, S: State> Transfer<'t, S> {
             ref mut mode,
             ref mut found,
             number,
+            keeps_trailers,
         } = self.link;
         let ServerContext { limits, ref mut scratch, connected, hooks } = self.tools;
         let transfer = Transfer {
@@ -771,6 +845,7 @@ impl<'t, S: State> Transfer<'t, S> {
                 mode,
                 found,
                 number,
+                keeps_trailers,
             },
             tools: ServerContext { limits, scratch, connected, hooks },
         };
@@ -783,6 +858,7 @@ impl<'t, S: State> Transfer<'t, S> {
     pub(crate) fn settle(&mut self, over: bool) -> bool {
         if over {
             let whole = self.finish();
+            self.drop_trailers();
             // What is left of the request's body is read and dropped, so that the next request can follow it.
             while !self.body().is_empty() {
                 self.consume(self.body().len());
@@ -796,6 +872,24 @@ impl<'t, S: State> Transfer<'t, S> {
             self.flush();
         }
         true
+    }
+
+    /// Returns whether the exchange waits for more of the body. After an upgrade, it decides what the end of the peer's
+    /// stream means.
+    pub(crate) fn is_starved(&self) -> bool {
+        (self.body().is_empty() || self.link.found.gathers)
+            && !(self.is_ended() || *self.link.incoming == RequestBody::Upgraded)
+    }
+
+    /// Removes what was kept of a trailer section from the input, and keeps none from now on.
+    fn drop_trailers(&mut self) {
+        if self.link.keeps_trailers {
+            *self.link.at += self.link.incoming.trailer_bytes();
+            self.link.keeps_trailers = false;
+        }
+        if matches!(self.link.incoming, RequestBody::Trailers(_)) {
+            *self.link.incoming = RequestBody::Ended;
+        }
     }
 
     /// Completes the response after the exchange is over; returns `false` if that is impossible.
@@ -832,15 +926,25 @@ impl ConnectionContext<'_> {
     }
 
     /// Decodes the chunk framing up to the next data, or to the end of the body.
-    pub(crate) fn decode(&mut self, limits: &Limits) {
+    fn decode(&mut self, limits: &Limits, capacity: usize) {
         let ended = match self.incoming {
-            RequestBody::Ended | RequestBody::Upgraded => return,
+            RequestBody::Ended | RequestBody::Trailers(_) | RequestBody::Upgraded => return,
             RequestBody::Length(left) => left.is_zero(),
             RequestBody::Chunked(decoder) => {
                 let rest = self.bytes.split_at(*self.at).1;
-                match decoder.frame(rest, limits) {
+                let taken = if self.keeps_trailers {
+                    decoder.frame_before_trailers(rest, limits, capacity)
+                } else {
+                    decoder.frame(rest, limits)
+                };
+                match taken {
                     Ok(n) => *self.at += n,
                     Err(status) => self.found.fault = Some(status),
+                }
+                if decoder.is_done() && self.keeps_trailers {
+                    let section = Count::new(decoder.trailer_bytes().into());
+                    *self.incoming = RequestBody::Trailers(section);
+                    return;
                 }
                 decoder.is_done()
             }
@@ -872,7 +976,7 @@ pub(crate) fn room_for_answer(output: &mut Output<'_>) -> Option<usize> {
 /// out to be malformed. Otherwise requests `writable`: the request waits for earlier responses to leave.
 #[inline(always)]
 pub(crate) fn can_hold(incoming: RequestBody, output: &mut Output<'_>) -> bool {
-    incoming == RequestBody::Ended || output.queued() == 0 || has_room_to_hold(output)
+    incoming.has_ended() || output.queued() == 0 || has_room_to_hold(output)
 }
 
 /// Returns whether a response of half of the bound can be held back, which needs blocks of its own.

@@ -1440,6 +1440,24 @@ where
 
     // --- panics ------------------------------------------------------------------------------------------------------
 
+    /// Withdraws the interest in reading after a panic, from which [`on_received`](Self::on_received) could not return how
+    /// much was taken. A socket that still sends its last output then requests, and discards, all of it. No callback
+    /// runs.
+    fn forget_reading(&mut self, token: Token) {
+        let Some(entry) = self.io.connections.get_mut(token.index()) else { return };
+        let Some(connection) = entry.connection.as_mut().filter(|_| entry.interest.reads()) else { return };
+        let interest = entry.interest.without(Interest::READ);
+        match self.io.transport.modify(connection, token, entry.interest, interest) {
+            Ok(()) => entry.interest = interest,
+            Err(kind) => {
+                self.unwatchable += 1;
+                if let Some(mut conn) = self.shard.connection(token) {
+                    conn.failed(kind);
+                }
+            }
+        }
+    }
+
     /// Returns the origin of a panic that was caught, and prepares the poller to continue with [`turn`](Self::turn).
     pub fn recover(&mut self) -> PanicOwner {
         match core::mem::replace(&mut self.scope, PanicScope::Engine) {
@@ -1456,7 +1474,10 @@ where
             }
             PanicScope::Callback(token) => {
                 if let Some(mut conn) = self.shard.connection(token) {
-                    conn.abort_with(CloseReason::HandlerPanic);
+                    conn.panicked();
+                }
+                if self.io.transport.completes() {
+                    self.forget_reading(token);
                 }
                 PanicOwner::Socket(token)
             }

@@ -204,6 +204,40 @@ fn a_callback_that_panics_in_its_shutdown_ends_all_the_same() {
 }
 
 #[test]
+fn what_was_queued_before_a_close_is_sent_although_the_callback_panics() {
+    for end in ["close", "linger", "abort", "finish", "nothing"] {
+        let mut bench = Lone::new(&SMALL);
+        let wire = bench.attach();
+        bench.react(move |socket, event, _| {
+            if !matches!(event, Event::Receive) {
+                return usual(socket, &event);
+            }
+            socket.send(b"last words").unwrap();
+            match end {
+                "close" => socket.close(),
+                "linger" => socket.linger(),
+                "abort" => socket.abort(),
+                "finish" => socket.finish(),
+                _ => {}
+            }
+            planned_panic()
+        });
+        bench.trace();
+        wire.says(b"x");
+        bench.turn();
+        let orderly = matches!(end, "close" | "linger");
+        assert_eq!(wire.heard(), if orderly { &b"last words"[..] } else { b"" }, "{end}");
+        wire.ends();
+        bench.turns(3);
+        let trace = bench.trace();
+        assert_eq!(trace.last().unwrap(), "0 close HandlerPanic", "{end}: no other event follows");
+        assert_eq!(trace.iter().filter(|event| !event.contains("receive")).count(), 1, "{trace:?}");
+        assert_eq!(wire.fate() == Fate::Reset, !orderly, "{end}");
+        bench.stop(0);
+    }
+}
+
+#[test]
 fn a_close_that_panics_is_the_last_of_its_socket() {
     for first in ["close", "receive"] {
         let mut bench = Lone::new(&SMALL);

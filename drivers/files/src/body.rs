@@ -98,7 +98,7 @@ struct Awaited<T> {
 
 impl<T: Send + 'static> Awaited<T> {
     /// Queues a task; `None` if there is no place for it.
-    fn queue<S>(
+    fn queue<S: State>(
         files: &Files,
         io: &Transfer<'_, S>,
         task: impl FnOnce() -> T + Send + 'static,
@@ -113,7 +113,7 @@ impl<T: Send + 'static> Awaited<T> {
     ///
     /// # Errors
     /// [`TryRecvError::Disconnected`] if there will be none.
-    fn look<S>(&mut self, files: &Files, io: &mut Transfer<'_, S>) -> Result<T, TryRecvError> {
+    fn look<S: State>(&mut self, files: &Files, io: &mut Transfer<'_, S>) -> Result<T, TryRecvError> {
         let result = self.result.try_recv();
         if matches!(result, Err(TryRecvError::Empty)) {
             look_later(files, io, self.looks);
@@ -124,7 +124,7 @@ impl<T: Send + 'static> Awaited<T> {
 }
 
 /// Schedules the next look for a result, after `looks` of them.
-fn look_later<S>(files: &Files, io: &mut Transfer<'_, S>, looks: u32) {
+fn look_later<S: State>(files: &Files, io: &mut Transfer<'_, S>, looks: u32) {
     // A notification comes earlier, unless the mailbox was full.
     let patience = if files.notify.is_some() { 100 } else { 1 << looks.min(5) };
     io.wake_at(io.now() + Duration::from_millis(patience));
@@ -160,7 +160,7 @@ impl Opening {
     }
 
     /// Lets a thread open the file.
-    fn begin<S>(&mut self, io: &mut Transfer<'_, S>) -> Result<Located, TryRecvError> {
+    fn begin<S: State>(&mut self, io: &mut Transfer<'_, S>) -> Result<Located, TryRecvError> {
         let (files, head, target) = (self.files.clone(), Arc::clone(&self.head), Arc::clone(&self.target));
         let task = move || {
             let head = again(&head);
@@ -265,7 +265,7 @@ impl FileSource {
     }
 
     /// Lets a thread read from `offset` on.
-    fn read_later<S>(&mut self, io: &mut Transfer<'_, S>, offset: u64, most: usize) {
+    fn read_later<S: State>(&mut self, io: &mut Transfer<'_, S>, offset: u64, most: usize) {
         let file = Arc::clone(&self.file);
         let task = move || {
             let mut buffer = vec![0; most.min(BUFFER)];

@@ -77,6 +77,8 @@ enum ShadowStep<M> {
     Ended,
     Shutdown,
     Cut(CloseReason),
+    /// A callback has panicked.
+    Panicked,
 }
 
 impl<'s, H: Handler> Shadow<'s, H> {
@@ -243,8 +245,7 @@ impl<'s, H: Handler> Shadow<'s, H> {
                 shard.release_slot(token); // the `admit` of a failed connect panicked
             }
             outcome = if self.shard.as_ref().is_some_and(|shard| shard.in_use() > 0) {
-                let close = ShadowStep::Cut(CloseReason::HandlerPanic);
-                catch_unwind(AssertUnwindSafe(|| self.take(close, bridge, worker)))
+                catch_unwind(AssertUnwindSafe(|| self.take(ShadowStep::Panicked, bridge, worker)))
             } else {
                 // `admit` panicked, so there is no socket
                 catch_unwind(AssertUnwindSafe(|| self.end(BridgeAction::Close, bridge, worker)))
@@ -295,6 +296,7 @@ impl<'s, H: Handler> Shadow<'s, H> {
             ShadowStep::Ended => conn.peer_ended(),
             ShadowStep::Shutdown => conn.shutdown(),
             ShadowStep::Cut(reason) => conn.abort_with(reason),
+            ShadowStep::Panicked => conn.panicked(),
         }
         let settled = conn.receive(input, handler, &mut calls);
         self.leave_at(settled, bridge, worker);

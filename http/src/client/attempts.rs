@@ -138,9 +138,9 @@ mod tests {
         assert_eq!(order::<8>("6644"), [0, 2, 1, 3]);
         assert_eq!(order::<8>("44466"), [0, 3, 1, 4, 2]);
         assert_eq!(order::<8>("66664"), [0, 4, 1, 2, 3]);
-        assert_eq!(order::<8>(""), []);
+        assert!(order::<8>("").is_empty());
         assert_eq!(order::<3>("66664"), [0, 4, 1]);
-        assert_eq!(order::<0>("6"), []);
+        assert!(order::<0>("6").is_empty());
     }
 
     /// Attempts that take random times to fail, millisecond by millisecond.

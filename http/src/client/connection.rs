@@ -104,7 +104,10 @@ impl<F: Fetch> ClientConnection<F> {
     /// Begins a request on a connection without one.
     pub(super) fn start(&mut self, fetch: F, stream: &mut Stream<'_>, limits: &ClientLimits) -> Outcome<F> {
         let request = fetch.request();
-        let (reader, closes) = (ResponseReader::new(request.method, limits), request.close);
+        let (mut reader, closes) = (ResponseReader::new(request.method, limits), request.close);
+        if fetch.keeps_trailers() {
+            reader.keep_trailers();
+        }
         debug_assert!(self.ongoing.is_none(), "one request at a time");
         self.ongoing = Some(Ongoing {
             fetch,
@@ -322,13 +325,17 @@ impl<F: Fetch> Ongoing<F> {
                     self.reader.took(taken);
                     taken
                 }
+                Piece::Trailers(trailers) => {
+                    self.fetch.trailers(&trailers);
+                    trailers.as_bytes().len()
+                }
                 Piece::End => return Ok(true),
                 Piece::More if stream.peer_closed() => {
                     self.reader.finish().map_err(FetchCause::Response)?;
                     return Ok(true);
                 }
                 Piece::More if input.len() >= stream.capacity() => {
-                    return Err(FetchCause::Response(InvalidResponse::HeadTooLarge));
+                    return Err(FetchCause::Response(self.reader.full()));
                 }
                 Piece::More => return Ok(false),
             };

@@ -5,16 +5,17 @@ use core::fmt;
 use lightcone_core::{CloseReason, ConnectError, ErrorKind, Output, Token};
 
 use crate::exchange::Flow;
+use crate::parse::trailers::Trailers;
 
 use super::request::{ClientRequest, InvalidRequest};
 use super::response::{InvalidResponse, ResponseHead};
 
 /// One request and the consumer of its response.
 ///
-/// The client calls, in this order (`*`: any number of times):
+/// The client calls, in this order (`*`: any number of times, `?`: at most once):
 ///
 /// ```text
-/// request  send*  interim*  head  body*  end       or  failed  at any place
+/// request  send*  interim*  head  body*  trailers?  end       or  failed  at any place
 /// ```
 ///
 /// [`send`](Self::send) may also come between the calls for the response, if the server responds before it has read the
@@ -93,6 +94,20 @@ pub trait Fetch: Sized {
     /// left are passed again, with what follows them. So a slow consumer slows the server down, and nothing is stored
     /// beyond the input buffer of the connection. `None` gives up: the connection ends.
     fn body(&mut self, data: &[u8]) -> Option<usize>;
+
+    /// Returns whether [`trailers`](Self::trailers) is to be called. Asked when the request begins. The default returns
+    /// `false`: trailer fields are checked and dropped.
+    fn keeps_trailers(&self) -> bool {
+        false
+    }
+
+    /// Receives the trailer fields of a chunked body, after the last of its bytes. Called only if there are some and
+    /// [`keeps_trailers`](Self::keeps_trailers) returns `true`. They are held in the input until all have arrived, so a
+    /// section that is larger than the input of the connection is an error,
+    /// [`InvalidResponse::Trailers`]. To ask the server for them, send `TE: trailers` and `Connection: TE`.
+    fn trailers(&mut self, trailers: &Trailers<'_>) {
+        let _ = trailers;
+    }
 
     /// Handles a message that was posted to the connection. After it, [`send`](Self::send) and [`body`](Self::body) are
     /// called if they have something to do, so that a message can also mean no more than "continue". [`Flow::Abort`]

@@ -8,6 +8,7 @@ use crate::parse::chunked::{Count, Decoder};
 use crate::parse::framing::{self, Body, HeadFacts, KnownField, PackedFacts};
 use crate::parse::head::Fields;
 use crate::parse::scan;
+use crate::parse::trailers::Trailers;
 use crate::parse::words::{Cursor, is_value, trim};
 use crate::status::Status;
 
@@ -57,7 +58,8 @@ pub enum InvalidResponse {
     BodyTooLarge,
     /// The framing of a chunk is malformed, or the line with its size and extensions exceeds 256 bytes.
     Chunk,
-    /// The trailer section of a chunked body exceeds 8 KiB.
+    /// The trailer section of a chunked body exceeds 8 KiB, or the input of the connection if it is
+    /// [kept](ResponseReader::keep_trailers).
     Trailers,
     /// The connection ended before the response was complete.
     Truncated,
@@ -168,6 +170,9 @@ pub enum Piece<'a> {
     /// Bytes of the body, at least one. Consume all or a part of them, and report how many by
     /// [`ResponseReader::took`].
     Data(&'a [u8]),
+    /// The trailer section of a chunked body, if it has fields and the reader [keeps](ResponseReader::keep_trailers)
+    /// them. Consume it: its length is that of [`Trailers::as_bytes`].
+    Trailers(Trailers<'a>),
     /// The response is complete. What follows in the input is not part of it.
     End,
     /// More bytes are needed. The bytes so far stay in place.
@@ -181,6 +186,8 @@ enum Stage {
     /// A body of which this many bytes are left.
     Length(Count),
     Chunked(Decoder),
+    /// A trailer section of this many bytes, which was checked.
+    Trailers(u16),
     Close,
     End,
 }
@@ -208,6 +215,7 @@ enum Stage {
 ///             reader.took(data.len());
 ///             data.len()
 ///         }
+///         Piece::Trailers(trailers) => trailers.as_bytes().len(),
 ///         Piece::End | Piece::More => break,
 ///     };
 ///     input = &input[consumed..];
@@ -229,6 +237,7 @@ pub struct ResponseReader {
     allowed: Count,
     /// Whether no head so far has announced that the connection ends.
     keep_alive: bool,
+    keeps_trailers: bool,
 }
 
 impl ResponseReader {
@@ -243,7 +252,43 @@ impl ResponseReader {
             interims: 0,
             allowed: Count::new(limits.body),
             keep_alive: true,
+            keeps_trailers: false,
         }
+    }
+
+    /// Keeps the trailer fields of a chunked body: they become a [`Piece::Trailers`] when all of them have arrived.
+    /// Until then they stay in the input, which needs room for up to 8 KiB. Otherwise they are checked and dropped.
+    ///
+    /// ```
+    /// use lightcone_http::Method;
+    /// use lightcone_http::client::{ClientLimits, Piece, ResponseReader};
+    ///
+    /// let mut input = &b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nDigest: x\r\n\r\n"[..];
+    /// let limits = ClientLimits::DEFAULT;
+    /// let mut reader = ResponseReader::new(Method::Get, &limits);
+    /// reader.keep_trailers();
+    /// let mut digest = None;
+    /// loop {
+    ///     let consumed = match reader.next(input, &limits)? {
+    ///         Piece::Interim(head) | Piece::Head(head) => head.as_bytes().len(),
+    ///         Piece::Framing(length) => length,
+    ///         Piece::Data(data) => {
+    ///             reader.took(data.len());
+    ///             data.len()
+    ///         }
+    ///         Piece::Trailers(trailers) => {
+    ///             digest = trailers.text("digest");
+    ///             trailers.as_bytes().len()
+    ///         }
+    ///         Piece::End | Piece::More => break,
+    ///     };
+    ///     input = &input[consumed..];
+    /// }
+    /// assert_eq!((digest, reader.is_complete()), (Some("x"), true));
+    /// # Ok::<(), lightcone_http::client::InvalidResponse>(())
+    /// ```
+    pub const fn keep_trailers(&mut self) {
+        self.keeps_trailers = true;
     }
 
     /// Returns what comes next at the start of `input`. The limits are the same in each call.
@@ -264,11 +309,19 @@ impl ResponseReader {
                 if next > 0 {
                     return Ok(data(input, next));
                 }
-                let length = decoder.frame(input, &limits.chunks()).map_err(chunk_error)?;
-                if decoder.is_done() {
-                    self.stage = Stage::End;
+                let (kept, length) = framing(decoder, input, limits, self.keeps_trailers)?;
+                let done = decoder.is_done();
+                let last = if kept == 0 { Stage::End } else { Stage::Trailers(kept) };
+                self.stage = if done { last } else { self.stage };
+                match (length, self.stage) {
+                    (0, Stage::Trailers(kept)) => Ok(self.trailers(input, kept)),
+                    (0, _) => Ok(Piece::More),
+                    (1.., _) => Ok(Piece::Framing(length)),
                 }
-                Ok(if length > 0 { Piece::Framing(length) } else { Piece::More })
+            }
+            Stage::Trailers(kept) => {
+                let kept = *kept;
+                Ok(self.trailers(input, kept))
             }
             Stage::End => Ok(Piece::End),
         }
@@ -286,7 +339,7 @@ impl ResponseReader {
             }
             Stage::Chunked(decoder) => decoder.advance(length as u64),
             Stage::Close => self.allowed.subtract(length as u64),
-            Stage::Head | Stage::End => {}
+            Stage::Head | Stage::Trailers(_) | Stage::End => {}
         }
     }
 
@@ -297,7 +350,7 @@ impl ResponseReader {
     /// [`InvalidResponse::Truncated`] if the response was not complete.
     pub const fn finish(&mut self) -> Result<(), InvalidResponse> {
         match self.stage {
-            Stage::Close | Stage::End => {
+            Stage::Close | Stage::Trailers(_) | Stage::End => {
                 self.stage = Stage::End;
                 Ok(())
             }
@@ -319,6 +372,11 @@ impl ResponseReader {
     /// announced that the connection ends.
     pub const fn keep_alive(&self) -> bool {
         self.is_complete() && self.keep_alive
+    }
+
+    /// Returns the error if the input is full, and more bytes are needed.
+    pub(super) const fn full(&self) -> InvalidResponse {
+        if self.has_head() { InvalidResponse::Trailers } else { InvalidResponse::HeadTooLarge }
     }
 
     /// Scans the lines of the head that are complete, each once.
@@ -344,6 +402,15 @@ impl ResponseReader {
         }
         self.seen = window.len() as u32;
         if input.len() > limits.head { Err(InvalidResponse::HeadTooLarge) } else { Ok(Piece::More) }
+    }
+
+    /// Ends the response with a trailer section of this length at the front of `input`.
+    fn trailers<'a>(&mut self, input: &'a [u8], length: u16) -> Piece<'a> {
+        self.stage = Stage::End;
+        match input.get(..length.into()).unwrap_or_default() {
+            b"\r\n" => Piece::Framing(2), // no fields
+            section => Piece::Trailers(Trailers::of(section)),
+        }
     }
 
     /// Determines what follows a head, of which each line is valid.
@@ -385,6 +452,23 @@ impl ResponseReader {
             Delimiter::Close => Stage::Close,
         };
         Ok(Piece::Head(head))
+    }
+}
+
+/// Reads the framing of a chunked body; returns how many bytes of a trailer section are kept in the input, and how many
+/// bytes before them are to be consumed.
+fn framing(
+    decoder: &mut Decoder,
+    input: &[u8],
+    limits: &ClientLimits,
+    keeps_trailers: bool,
+) -> Result<(u16, usize), InvalidResponse> {
+    if keeps_trailers {
+        let length =
+            decoder.frame_before_trailers(input, &limits.chunks(), usize::MAX).map_err(chunk_error)?;
+        Ok((decoder.trailer_bytes(), length))
+    } else {
+        Ok((0, decoder.frame(input, &limits.chunks()).map_err(chunk_error)?))
     }
 }
 

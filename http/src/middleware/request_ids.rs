@@ -7,7 +7,7 @@ use crate::respond::response::{Reply, Response};
 use crate::respond::validators::only;
 use crate::status::Status;
 
-use super::RequestMiddleware;
+use super::{RequestMiddleware, scramble};
 
 /// Identifies each request, as [`RequestMiddleware`]: by its `X-Request-Id` field, or by an identity of its own. Each
 /// response has the identity in the same field, except those by which the server itself refuses a request or replaces a
@@ -64,10 +64,7 @@ impl CorrelationId {
 
     /// Formats the identity of the request with this number.
     fn numbered(number: u64) -> Self {
-        // Each step is a bijection, so that numbers have different identities.
-        let mixed = (number ^ number >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        let mixed = mixed ^ mixed >> 31;
+        let mixed = scramble(number);
         let mut bytes = [0; Self::MAX];
         for (digit, shift) in bytes.iter_mut().zip((0..64).step_by(4).rev()) {
             let value = (mixed >> shift & 15) as usize;

@@ -81,6 +81,15 @@ enum ChunkState {
     Done,
 }
 
+impl ChunkState {
+    const fn is_in_trailers(self) -> bool {
+        matches!(
+            self,
+            Self::TrailerStart | Self::TrailerName | Self::TrailerValue | Self::TrailerEnd | Self::LastEnd
+        )
+    }
+}
+
 /// The decoder of one chunked body.
 ///
 /// All bytes pass through it in order: [`frame`](Self::frame) takes those of the framing, [`advance`](Self::advance) counts
@@ -120,6 +129,31 @@ impl Decoder {
         matches!(self.state, ChunkState::Done)
     }
 
+    /// Returns how many bytes of the trailer section were read, including its final empty line; 0 before it.
+    pub(crate) const fn trailer_bytes(&self) -> u16 {
+        if self.state.is_in_trailers() || self.is_done() { self.spent } else { 0 }
+    }
+
+    /// Like [`frame`](Self::frame), but leaves the bytes of the trailer section at the front of the input. `input`
+    /// starts with those that earlier calls have left there.
+    ///
+    /// # Errors
+    /// As for `frame`; and if more than `capacity` bytes of the section would have to be left in the input.
+    pub(crate) fn frame_before_trailers(
+        &mut self,
+        input: &[u8],
+        limits: &Limits,
+        capacity: usize,
+    ) -> Result<usize, Status> {
+        let left = usize::from(self.trailer_bytes());
+        let taken = self.frame(input.get(left..).unwrap_or_default(), limits)?;
+        let kept = usize::from(self.trailer_bytes());
+        if kept > capacity || kept == capacity && !self.is_done() {
+            return Err(Status::FIELDS_TOO_LARGE);
+        }
+        Ok(left + taken - kept)
+    }
+
     /// Counts `n` data bytes as consumed, at most [`data`](Self::data).
     pub(crate) const fn advance(&mut self, n: u64) {
         self.remaining.subtract(n);
@@ -149,7 +183,7 @@ impl Decoder {
             FirstDigit, LastEnd, NameSpace, Quoted, QuotedEnd, SizeEnd, Space, TrailerEnd, TrailerName,
             TrailerStart, TrailerValue, ValueStart,
         };
-        if matches!(self.state, TrailerStart | TrailerName | TrailerValue | TrailerEnd | LastEnd) {
+        if self.state.is_in_trailers() {
             self.spent = one_more(self.spent, limits.trailers, Status::FIELDS_TOO_LARGE)?;
         }
         match (self.state, byte) {

@@ -5,6 +5,7 @@ pub(crate) mod framing;
 pub(crate) mod head;
 pub(crate) mod host;
 pub(crate) mod scan;
+pub(crate) mod trailers;
 pub(crate) mod words;
 
 #[cfg(test)]

@@ -2,7 +2,10 @@
 
 use core::fmt::{self, Display, Write};
 
+use crate::parse::trailers::is_forbidden;
 use crate::parse::words::{is_token, is_value};
+
+use super::location::is_location;
 
 /// The maximum size in bytes of the fields added to one response, including names and line ends. A response with more
 /// becomes a 500.
@@ -25,6 +28,10 @@ pub(crate) struct ExtraFields {
     pub(crate) upgrades: bool,
     /// Whether a field or the status was refused, so that the response must not be sent.
     pub(crate) failed: bool,
+    /// Whether the trailer fields of the request are kept for its exchange.
+    pub(crate) keeps_trailers: bool,
+    /// The names of the trailer fields that are announced if the body is chunked.
+    pub(crate) trailers: &'static [&'static str],
 }
 
 impl ExtraFields {
@@ -38,6 +45,8 @@ impl ExtraFields {
             own_date: false,
             upgrades: false,
             failed: false,
+            keeps_trailers: false,
+            trailers: &[],
         }
     }
 
@@ -53,6 +62,7 @@ impl ExtraFields {
         (self.used, self.touched) = (0, false);
         (self.own_type, self.own_server, self.own_date) = (false, false, false);
         (self.upgrades, self.failed) = (false, false);
+        (self.keeps_trailers, self.trailers) = (false, &[]);
     }
 
     #[inline(always)]
@@ -64,6 +74,34 @@ impl ExtraFields {
     #[cold]
     pub(crate) const fn fail(&mut self) {
         (self.touched, self.failed) = (true, true);
+    }
+
+    /// Adds a `Location`, or marks the response as failed.
+    pub(crate) fn add_location(&mut self, location: &dyn Display) {
+        let value = self.used + "Location: ".len();
+        self.add("Location", location);
+        let line = self.lines().get(value..).unwrap_or_default();
+        self.failed |= !line.strip_suffix(b"\r\n").is_some_and(is_location);
+    }
+
+    /// Keeps the trailer fields of the request.
+    pub(crate) const fn keep_trailers(&mut self) {
+        (self.touched, self.keeps_trailers) = (true, true);
+    }
+
+    /// Announces trailer fields of the response, or marks it as failed if one must not be in a trailer section.
+    pub(crate) fn announce_trailers(&mut self, names: &'static [&'static str]) {
+        (self.touched, self.trailers) = (true, names);
+        self.failed |= !names.iter().all(|name| may_trail(name));
+    }
+
+    /// Adds a line to the trailer section that is made in place of a head, or marks it as failed.
+    pub(crate) fn add_trailer(&mut self, name: &str, value: &dyn Display) {
+        if may_trail(name) {
+            self.add(name, value);
+        } else {
+            self.fail();
+        }
     }
 
     pub(crate) fn lines(&self) -> &[u8] {
@@ -88,6 +126,11 @@ impl ExtraFields {
             self.failed = true;
         }
     }
+}
+
+/// Returns whether a trailer field may have this name.
+fn may_trail(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(is_token) && !is_forbidden(name.as_bytes())
 }
 
 /// Returns whether the framing of a message depends on the field, so that programs may not write it.

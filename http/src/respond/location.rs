@@ -30,26 +30,32 @@ impl<'a> LocalPath<'a> {
     pub const ROOT: LocalPath<'static> = LocalPath("/");
 
     /// Checks a location: `None` unless it starts with one slash and consists of visible ASCII characters other than
-    /// backslashes. (Browsers take a backslash as a slash, and skip tabs and line ends.)
+    /// backslashes.
     pub const fn new(location: &'a str) -> Option<Self> {
         let [b'/', rest @ ..] = location.as_bytes() else { return None };
         if matches!(rest, [b'/', ..]) {
             return None;
         }
-        let mut rest = rest;
-        while let [first, after @ ..] = rest {
-            if !first.is_ascii_graphic() || *first == b'\\' {
-                return None;
-            }
-            rest = after;
-        }
-        Some(Self(location))
+        if is_location(location.as_bytes()) { Some(Self(location)) } else { None }
     }
 
     /// Returns the text.
     pub const fn as_str(self) -> &'a str {
         self.0
     }
+}
+
+/// Returns whether bytes may be a location: at least one, of visible ASCII characters other than backslashes. (Browsers
+/// take a backslash as a slash, and skip tabs and line ends.)
+pub(crate) const fn is_location(bytes: &[u8]) -> bool {
+    let mut rest = bytes;
+    while let [first, after @ ..] = rest {
+        if !first.is_ascii_graphic() || *first == b'\\' {
+            return false;
+        }
+        rest = after;
+    }
+    !bytes.is_empty()
 }
 
 impl Display for LocalPath<'_> {

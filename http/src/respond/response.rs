@@ -60,6 +60,57 @@ impl Response<'_> {
         self.writer.scratch.template.second()
     }
 
+    /// Keeps the trailer fields of a chunked request for the exchange of this response, which reads them with
+    /// [`Transfer::trailers`](crate::Transfer::trailers) once the body has ended. Otherwise they are checked and dropped.
+    ///
+    /// They stay in the input of the connection until the exchange is over. So a section that is larger than the input
+    /// ([`Transfer::capacity`](crate::Transfer::capacity)) is refused with 431, as is one beyond
+    /// [`Limits::trailers`](crate::Limits::trailers).
+    ///
+    /// ```
+    /// use lightcone_http::{Exchange, Flow, Http, State, Transfer};
+    ///
+    /// /// Adds the bytes of a body, and compares the sum with the one that the client sends after it.
+    /// struct Sum(u64);
+    ///
+    /// impl<S: State> Exchange<S> for Sum {
+    ///     fn advance(&mut self, io: &mut Transfer<'_, S>) -> Flow {
+    ///         while !io.body().is_empty() {
+    ///             self.0 += io.body().iter().copied().map(u64::from).sum::<u64>();
+    ///             io.consume(io.body().len());
+    ///         }
+    ///         if !io.is_ended() {
+    ///             return Flow::More;
+    ///         }
+    ///         let sent = io.trailers().text("x-sum").and_then(|sum| sum.parse().ok());
+    ///         let status = if sent == Some(self.0) { 200 } else { 422 };
+    ///         io.respond(|_, response| response.status(status).display(self.0))
+    ///     }
+    /// }
+    ///
+    /// let server = Http::new().post("/", |_request, response| response.keep_trailers().defer(Sum(0)));
+    /// # drop(server);
+    /// ```
+    pub fn keep_trailers(self) -> Self {
+        self.writer.scratch.extra.keep_trailers();
+        self
+    }
+
+    /// Announces the trailer fields that the exchange sends after a chunked body, by
+    /// [`Transfer::end_with`](crate::Transfer::end_with): the response has a field `Trailer` with these names if its
+    /// length is not known in advance and the client speaks HTTP/1.1.
+    ///
+    /// Recipients may drop trailer fields, and proxies do. A client that uses them says so with `TE: trailers`, see
+    /// [`Request::accepts_trailers`](crate::Request::accepts_trailers); without that, send none that it needs.
+    ///
+    /// It is a mistake of the program to announce a name that is not a token, or that of a field that a recipient
+    /// needs before the body, such as `Content-Type` or `Set-Cookie` ([`Trailers`](crate::Trailers)). The client then
+    /// receives a 500 instead of this response.
+    pub fn announce_trailers(self, names: &'static [&'static str]) -> Self {
+        self.writer.scratch.extra.announce_trailers(names);
+        self
+    }
+
     /// Closes the connection after this response.
     pub fn close(mut self) -> Self {
         self.writer.mode.close();
@@ -190,11 +241,12 @@ impl Response<'_> {
         self.stream(Some(length as u64), Owned::new(body))
     }
 
-    /// Redirects the client to another location. The status is 303, so that the client follows with `GET`, unless a
-    /// status from 300 to 399 was set.
+    /// Redirects the client to another location. The status is 303, so that the client follows with `GET`, unless
+    /// another one that redirects was set: 301, 302, 307 or 308.
     ///
-    /// A location that contains a control character makes this a 500, as in [`header`](Self::header). Check a location
-    /// that depends on client input with [`LocalPath`](crate::LocalPath).
+    /// It is a mistake of the program to set any other status, or a location that is empty or has other characters than
+    /// visible ASCII without backslashes. The client then receives a 500 instead of this response. Check a location that
+    /// depends on client input with [`LocalPath`](crate::LocalPath), which has no others.
     ///
     /// ```
     /// # use lightcone_http::Http;
@@ -206,10 +258,13 @@ impl Response<'_> {
     /// # drop(server);
     /// ```
     pub fn redirect(mut self, location: impl Display) -> Reply<Done> {
-        if !(300..400).contains(&self.writer.status.code()) {
-            self.writer.status = Status::SEE_OTHER;
+        match self.writer.status.code() {
+            200 => self.writer.status = Status::SEE_OTHER,
+            301 | 302 | 303 | 307 | 308 => {}
+            _ => self.writer.scratch.extra.fail(),
         }
-        self.header("Location", location).empty()
+        self.writer.scratch.extra.add_location(&location);
+        self.empty()
     }
 
     /// Sends no body.
@@ -334,6 +389,9 @@ impl Response<'_> {
     }
 }
 
+/// What the server sends in place of a response that cannot be sent.
+pub(crate) const APOLOGY: &str = "500 Internal Server Error\n";
+
 /// Returns the reply for a response that was written.
 fn reply<B>(writer: &ResponseWriter<'_>, length: Option<u64>, outgoing: ResponseBody) -> Reply<B> {
     reply_with(writer, length, outgoing, None)
@@ -449,7 +507,6 @@ impl<B> Reply<B> {
 
     #[cold]
     pub(crate) fn failed() -> Self {
-        const APOLOGY: &str = "500 Internal Server Error\n"; // what the server sends in its place
         let status = Status::INTERNAL_SERVER_ERROR;
         let unusual = Unusual { failed: true, ..Unusual::new(status, ResponseBody::Complete) };
         Self { length: Some(APOLOGY.len() as u64), unusual: Some(unusual) }

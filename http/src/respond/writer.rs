@@ -1,6 +1,6 @@
 //! A response that is being made, and the formatting of its head.
 
-use core::fmt;
+use core::{fmt, iter};
 
 use lightcone_core::{Checkpoint, Full, Output};
 
@@ -422,7 +422,16 @@ impl ResponseWriter<'_> {
             }
             BodyLength::None => output.send(b"\r\n"),
             BodyLength::Unknown if mode.has(ResponseMode::HTTP_10) => output.send(b"\r\n"),
-            BodyLength::Unknown => output.send(b"Transfer-Encoding: chunked\r\n\r\n"),
+            BodyLength::Unknown => {
+                for (name, start) in
+                    extra.trailers.iter().zip(iter::once("Trailer: ").chain(iter::repeat(", ")))
+                {
+                    output.send(start.as_bytes())?;
+                    output.send(name.as_bytes())?;
+                }
+                output.send(if extra.trailers.is_empty() { b"" } else { b"\r\n" })?;
+                output.send(b"Transfer-Encoding: chunked\r\n\r\n")
+            }
         }
     }
 

@@ -7,6 +7,7 @@ use core::{fmt, str};
 use crate::client::{ClientLimits, Piece, ResponseHead, ResponseReader};
 use crate::method::Method;
 use crate::parse::head::Fields;
+use crate::parse::trailers::Trailers;
 
 /// The limits of a response: none that matters.
 const LIMITS: ClientLimits =
@@ -21,6 +22,8 @@ pub struct TestResponse {
     /// The start of the field lines in `head`.
     fields: usize,
     body: Vec<u8>,
+    /// The trailer section, including the final empty line, if there are fields in it.
+    trailers: Vec<u8>,
     complete: bool,
 }
 
@@ -49,6 +52,13 @@ impl TestResponse {
     pub fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
         Fields::of(self.head.get(self.fields..).unwrap_or_default())
             .map(|(name, value)| (text(name), text(value)))
+    }
+
+    /// Returns the value of the first trailer field with this name. The case of names is ignored. Fields that must not
+    /// be in a trailer section are left out ([`Trailers`]).
+    #[must_use]
+    pub fn trailer(&self, name: &str) -> Option<&str> {
+        Trailers::of(&self.trailers).text(name)
     }
 
     /// Returns the body, or what has arrived of it, without its framing.
@@ -88,6 +98,8 @@ impl TestResponse {
         let method = if bodiless { Method::Head } else { Method::Get };
         let (mut reader, mut rest) = (ResponseReader::new(method, &LIMITS), bytes);
         let (mut response, mut body): (Option<Self>, _) = (None, Vec::new());
+        let mut trailers = Vec::new();
+        reader.keep_trailers();
         loop {
             let used = match reader.next(rest, &LIMITS) {
                 Err(error) => not_a_response(bytes, error),
@@ -102,12 +114,16 @@ impl TestResponse {
                     reader.took(data.len());
                     data.len()
                 }
+                Ok(Piece::Trailers(found)) => {
+                    trailers.extend_from_slice(found.as_bytes());
+                    found.as_bytes().len()
+                }
                 Ok(Piece::End | Piece::More) => break,
             };
             rest = rest.get(used..).unwrap_or_default();
         }
         let mut response = response?;
-        response.body = body;
+        (response.body, response.trailers) = (body, trailers);
         response.complete = reader.is_complete() || (ended && reader.finish().is_ok());
         Some((response, bytes.len() - rest.len()))
     }
@@ -119,7 +135,8 @@ impl TestResponse {
             not_a_response(bytes, "its version is HTTP/1.0");
         }
         let fields = bytes.iter().position(|byte| *byte == b'\n').map_or(bytes.len(), |at| at + 1);
-        Self { status: head.status.code(), head: bytes.to_vec(), fields, body: Vec::new(), complete: true }
+        let (head, status) = (bytes.to_vec(), head.status.code());
+        Self { status, head, fields, body: Vec::new(), trailers: Vec::new(), complete: true }
     }
 }
 

@@ -248,4 +248,17 @@ fn redirects() {
     {
         assert_eq!(server.get(&format!("/login?page={page}")).header("Location"), Some(location));
     }
+    for status in [201, 204, 299, 300, 304, 305, 306, 309, 399, 404, 500] {
+        assert_eq!(server.get(&format!("/to/{status}")).status(), 500, "{status} redirects to nothing");
+    }
+    let mut locations = TestServer::new(Http::new().get("/{number}", |request, response| {
+        let bad = ["", " ", "/a b", "/\u{e4}", "\\\\evil", "/\t", "/a\0", "/\u{7f}"];
+        let number = request.param("number").parse::<usize>().unwrap();
+        response.redirect(bad.get(number).copied().unwrap_or("https://a.example/b?c=\"d\"#e%zz"))
+    }));
+    for number in 0..8 {
+        let response = locations.get(&format!("/{number}"));
+        assert_eq!((response.status(), response.header("location")), (500, None), "{number}");
+    }
+    assert_eq!(locations.get("/8").status(), 303);
 }

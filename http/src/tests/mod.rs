@@ -21,6 +21,8 @@ mod kit;
 mod limits;
 #[cfg(feature = "alloc")]
 mod owned;
+#[cfg(not(target_os = "none"))] // there, a panic cannot be caught
+mod panics;
 pub(crate) mod random;
 mod rig;
 mod routing;
@@ -28,4 +30,5 @@ mod serving;
 mod stopping;
 mod streaming;
 mod times;
+mod trailers;
 mod upgrading;

@@ -77,6 +77,9 @@ fn read(input: &[u8], method: Method, limits: &ClientLimits, cut: usize, reading
     let input = &spoiled[..];
     let method = if reading == Reading::AnyMethod { Method::Get } else { method };
     let mut reader = ResponseReader::new(method, limits);
+    if cut % 2 == 1 {
+        reader.keep_trailers(); // which changes nothing else
+    }
     let (mut known, mut at, mut come) = (Known::default(), 0, 0);
     loop {
         let Ok(piece) = reader.next(&input[at..come], limits) else { return known };
@@ -97,6 +100,7 @@ fn read(input: &[u8], method: Method, limits: &ClientLimits, cut: usize, reading
                 reader.took(data.len());
                 data.len() + usize::from(reading == Reading::Greedy && at + data.len() < come)
             }
+            Piece::Trailers(trailers) => trailers.as_bytes().len(),
             Piece::More if come < input.len() => {
                 come += cut.min(input.len() - come);
                 0

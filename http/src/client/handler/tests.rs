@@ -16,6 +16,7 @@ use super::*;
 use crate::client::{BodyWriter, ClientRequest, RequestBody, RequestFields, ResponseHead, Uri};
 use crate::exchange::Flow;
 use crate::method::Method;
+use crate::parse::trailers::Trailers;
 use crate::testing::TestServer;
 
 /// A handler that takes accepted connections for its own. It may end them before they are used.
@@ -55,6 +56,7 @@ struct Seen {
     interims: usize,
     status: Option<u16>,
     body: Vec<u8>,
+    trailers: Vec<String>,
     /// How the fetches ended, in order.
     ends: Vec<String>,
     closed: usize,
@@ -70,6 +72,7 @@ struct Probe {
     /// What `send` returns when all was sent; before that it is `More`.
     flow: Flow,
     close: bool,
+    keeps_trailers: bool,
     /// How many bytes of the body are taken until the next message.
     budget: usize,
     seen: Rc<RefCell<Seen>>,
@@ -103,6 +106,17 @@ impl Fetch for Probe {
         self.budget -= n;
         self.seen.borrow_mut().body.extend_from_slice(&data[..n]);
         (!data.contains(&b'!')).then_some(n)
+    }
+
+    fn keeps_trailers(&self) -> bool {
+        self.keeps_trailers
+    }
+
+    fn trailers(&mut self, trailers: &Trailers<'_>) {
+        let fields = trailers.fields().map(|(name, value)| {
+            format!("{}={}", String::from_utf8_lossy(name), String::from_utf8_lossy(value))
+        });
+        self.seen.borrow_mut().trailers.extend(fields);
     }
 
     fn message(&mut self, more: usize) -> Flow {
@@ -147,6 +161,7 @@ fn probe() -> Probe {
         data: Vec::new(),
         flow: Flow::Done,
         close: false,
+        keeps_trailers: false,
         budget: usize::MAX,
         seen: Rc::default(),
     }
@@ -603,6 +618,27 @@ fn connections_of_a_listener_are_turned_away() {
     let listener = crate::testing::server::LISTENER;
     assert!(client.admit(Origin::Accepted { listener }, &peer).is_none());
     assert!(client.admit(Origin::Connecting { tag: 1 }, &peer).is_some());
+}
+
+#[test]
+fn a_fetch_receives_the_trailer_fields_that_it_keeps_whatever_the_cut() {
+    let answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\
+        2\r\nab\r\n0\r\nDigest: x\r\nSet-Cookie: a=b\r\nX-Sum: 7\r\n\r\n";
+    for keeps_trailers in [false, true] {
+        for cut in 1..=answer.len() {
+            let first = Probe { keeps_trailers, ..probe() };
+            let (mut rig, seen) = rig(&[first, probe()], ClientLimits::DEFAULT);
+            assert_eq!(text(rig.receive(0)), HEAD);
+            for piece in answer.chunks(cut) {
+                assert_eq!(seen.borrow().ends.len(), 0);
+                rig.send(0, piece);
+            }
+            let expected: &[&str] = if keeps_trailers { &["Digest=x", "X-Sum=7"] } else { &[] };
+            assert_eq!(seen.borrow().trailers, expected, "in pieces of {cut}");
+            assert_eq!((&seen.borrow().body[..], seen.borrow().ends.len()), (&b"ab"[..], 1));
+            assert_eq!(text(rig.receive(0)), HEAD, "the next request follows");
+        }
+    }
 }
 
 /// Each idle connection of a pool pays for this.

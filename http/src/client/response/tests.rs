@@ -17,6 +17,7 @@ struct Found {
     interims: usize,
     head: Option<(u16, u8, Delimiter, Vec<Field>)>,
     body: Vec<u8>,
+    trailers: Vec<Vec<u8>>,
     keep_alive: bool,
     /// How many bytes belong to the response.
     size: usize,
@@ -31,9 +32,18 @@ fn read(
     input: &[u8],
     limits: &ClientLimits,
     ends: bool,
+    step: impl FnMut() -> usize,
+) -> Found {
+    read_with(ResponseReader::new(method, limits), input, limits, ends, step)
+}
+
+fn read_with(
+    mut reader: ResponseReader,
+    input: &[u8],
+    limits: &ClientLimits,
+    ends: bool,
     mut step: impl FnMut() -> usize,
 ) -> Found {
-    let mut reader = ResponseReader::new(method, limits);
     let mut found = Found::default();
     let mut come = 0;
     loop {
@@ -60,6 +70,10 @@ fn read(
                 found.body.extend_from_slice(&data[..taken]);
                 reader.took(taken);
                 taken
+            }
+            Ok(Piece::Trailers(trailers)) => {
+                found.trailers.push(trailers.as_bytes().to_vec());
+                trailers.as_bytes().len()
             }
             Ok(Piece::End) => {
                 found.end = Some(Ok(()));
@@ -368,4 +382,43 @@ fn the_framing_of_chunks_has_fixed_limits() {
     let trailers = |length: usize| std::format!("0\r\nA: {}\r\n\r\n", "x".repeat(length - 7));
     assert_eq!(chunked(&trailers(8 << 10)), "kept::0");
     assert_eq!(chunked(&trailers((8 << 10) + 1)), "Trailers");
+}
+
+#[test]
+fn trailers_are_kept_if_asked_for_whatever_the_cut() {
+    let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let long = format!("0\r\nt:{}\r\n\r\n", "v".repeat(8192 - 6));
+    let longer = format!("0\r\nt:{}\r\n\r\n", "v".repeat(8193 - 6));
+    let table = [
+        (
+            "1\r\na\r\n0\r\nDigest: x\r\nHost: b\r\n\r\nrest",
+            Some("Digest: x\r\nHost: b\r\n\r\n"),
+            Some(Ok(())),
+        ),
+        ("0\r\nA: b\r\n\r\n", Some("A: b\r\n\r\n"), Some(Ok(()))),
+        ("1;x\r\na\r\n0;y\r\n\r\nrest", None, Some(Ok(()))),
+        ("1\r\na\r\n0\r\nA: b\r\n\r", None, Some(Err(InvalidResponse::Truncated))),
+        ("1\r\na\r\n0\r\nA: b\r\nA b\r\n", None, Some(Err(InvalidResponse::Chunk))),
+        (&long, Some(&long[3..]), Some(Ok(()))),
+        (&longer, None, Some(Err(InvalidResponse::Trailers))),
+    ];
+    for (body, trailers, end) in table {
+        let input = [head, body].concat();
+        let dropped = read(Method::Get, input.as_bytes(), &LIMITS, true, || usize::MAX);
+        for step in (1..input.len().min(200)).chain([usize::MAX]) {
+            let mut reader = ResponseReader::new(Method::Get, &LIMITS);
+            reader.keep_trailers();
+            let kept = read_with(reader, input.as_bytes(), &LIMITS, true, || step);
+            let found: Vec<&[u8]> = kept.trailers.iter().map(Vec::as_slice).collect();
+            assert_eq!(found, trailers.map(str::as_bytes).as_slice(), "in pieces of {step}: {body:?}");
+            assert_eq!(kept.end, end, "in pieces of {step}: {body:?}");
+            // what is kept of an incomplete section is not consumed
+            let size = if end == Some(Ok(())) { kept.size } else { dropped.size };
+            assert_eq!(
+                Found { trailers: Vec::new(), size, ..kept },
+                dropped,
+                "in pieces of {step}: {body:?}"
+            );
+        }
+    }
 }
