@@ -289,7 +289,7 @@ fn start_clients(
     // A slow link stays slow after the faults: an exchange then takes minutes, and those that wait for it as well.
     let client = ClientLimits { total_time: Some(Duration::from_mins(2)), ..ClientLimits::DEFAULT };
     let wait_time = Duration::from_mins(5);
-    let limits = PoolLimits { per_origin: PER_ORIGIN, idle_time, wait_time, client };
+    let limits = PoolLimits { per_origin: PER_ORIGIN, idle_time, wait_time, client, ..PoolLimits::DEFAULT };
     sim.engine(engine, |_poller| {
         let last = (FINAL..FINAL + 4).map(|number| Task {
             number,

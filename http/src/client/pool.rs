@@ -44,6 +44,9 @@ pub struct PoolLimits {
     pub idle_time: Duration,
     /// How long a request may wait for a connection. Default: 10 seconds.
     pub wait_time: Duration,
+    /// Whether the pool sends a request once more by itself, as the [`Pool`] describes. Otherwise the program decides
+    /// when the fetch has failed. Default: `true`.
+    pub retry: bool,
     /// The limits of each exchange.
     pub client: ClientLimits,
 }
@@ -54,6 +57,7 @@ impl PoolLimits {
         per_origin: 8,
         idle_time: Duration::from_secs(4),
         wait_time: Duration::from_secs(10),
+        retry: true,
         client: ClientLimits::DEFAULT,
     };
 }
@@ -170,6 +174,10 @@ pub struct PoolStats {
 /// `u64::MAX`. Its connects have the tags from 0 to `CONNECTIONS - 1`: a handler around it that connects as well uses
 /// others, and keeps their events to itself. It turns away connections that a listener accepts; a handler that wants
 /// both forwards to the pool what it does not accept itself.
+///
+/// When its poller stops, the pool closes its idle connections and fails the requests that wait. A handler that still
+/// needs them, as a proxy does for its clients, forwards [`PollerEvent::Stopping`](lightcone_core::PollerEvent) and the
+/// `shutdown` of sockets only later. No connect begins meanwhile.
 pub struct Pool<F, const CONNECTIONS: usize, const WAITING: usize> {
     places: [Option<Place<F>>; CONNECTIONS],
     /// The requests that wait, the first in front; no gaps.
@@ -232,6 +240,11 @@ impl<F: Fetch, const CONNECTIONS: usize, const WAITING: usize> Pool<F, CONNECTIO
         self.places.iter().flatten().count()
     }
 
+    /// Returns the number of connections to one origin, including those that are being established.
+    pub fn connections_to(&self, origin: &Address) -> usize {
+        self.places.iter().flatten().filter(|place| place.origin == *origin).count()
+    }
+
     /// Returns the number of requests that wait for a connection.
     pub fn waiting(&self) -> usize {
         self.waiting.iter().flatten().count()
@@ -242,10 +255,19 @@ impl<F: Fetch, const CONNECTIONS: usize, const WAITING: usize> Pool<F, CONNECTIO
     /// What becomes of it is reported to the fetch. If it cannot even wait, because `WAITING` others do or the poller
     /// stops, it fails at once.
     pub fn submit(&mut self, origin: Address, fetch: F, cx: &mut PoolContext<'_, F>) {
+        self.accept(origin, fetch, false, cx);
+    }
+
+    /// Sends a request over a new connection, as a retry of the program: the pool does not repeat it.
+    pub fn submit_fresh(&mut self, origin: Address, fetch: F, cx: &mut PoolContext<'_, F>) {
+        self.accept(origin, fetch, true, cx);
+    }
+
+    fn accept(&mut self, origin: Address, fetch: F, retried: bool, cx: &mut PoolContext<'_, F>) {
         if self.stopping {
             return fetch.failed(STOPPING);
         }
-        let waiter = Waiter { fetch, origin, deadline: cx.now() + self.limits.wait_time, retried: false };
+        let waiter = Waiter { fetch, origin, deadline: cx.now() + self.limits.wait_time, retried };
         match self.waiting.iter().position(Option::is_none) {
             Some(free) => self.put(free, waiter),
             None => return self.refuse(waiter),
@@ -320,8 +342,7 @@ impl<F: Fetch, const CONNECTIONS: usize, const WAITING: usize> Pool<F, CONNECTIO
     /// Opens a connection for a waiter, if the limits allow it. Otherwise the connection that has been idle longest is
     /// asked to leave.
     fn connect(&mut self, waiter: usize, origin: &Address, cx: &mut PoolContext<'_, F>) -> Given {
-        let taken = self.places.iter().flatten().filter(|place| place.origin == *origin);
-        if taken.count() >= self.limits.per_origin {
+        if self.connections_to(origin) >= self.limits.per_origin {
             return self.make_room(|place| place.origin == *origin, cx);
         }
         let Some(free) = self.places.iter().position(Option::is_none) else {
@@ -468,7 +489,7 @@ impl<F: Fetch, const CONNECTIONS: usize, const WAITING: usize> Pool<F, CONNECTIO
         let idle = server.map_or(self.limits.idle_time, |time| {
             time.saturating_sub(IDLE_MARGIN).min(self.limits.idle_time)
         });
-        let usable = socket.data.connection.is_reusable() && !socket.is_stopping() && !idle.is_zero();
+        let usable = socket.data.connection.is_reusable() && !self.stopping && !idle.is_zero();
         if !usable {
             return self.leave(socket);
         }
@@ -494,7 +515,7 @@ impl<F: Fetch, const CONNECTIONS: usize, const WAITING: usize> Pool<F, CONNECTIO
         };
         let (origin, deadline) = (*origin, *deadline);
         let request = fetch.request();
-        let repeatable = lost && !answered && !self.stopping && request.is_idempotent();
+        let repeatable = self.limits.retry && lost && !answered && !self.stopping && request.is_idempotent();
         let bodiless = matches!(request.body, RequestBody::None | RequestBody::Length(0));
         if !repeatable || !(bodiless || fetch.restart()) {
             return Some(fetch);
@@ -560,6 +581,12 @@ impl<F: Fetch, const CONNECTIONS: usize, const WAITING: usize> Handler for Pool<
             if let Some(Place { usage: Use::Connecting(waiter), .. }) = place.take_if(|place| !place.admitted)
             {
                 waiter.fetch.failed(STOPPING);
+            }
+        }
+        // Those of a handler that has kept the end from the pool so far do not get `shutdown` any more.
+        for place in self.places.iter_mut().flatten().filter(|place| place.usage.idle_since().is_some()) {
+            if cx.post(place.token, PoolMessage(Content::Leave)).is_ok() {
+                place.usage = Use::Leaving { asked: true };
             }
         }
         self.set_timer(false, cx);
