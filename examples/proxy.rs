@@ -1,4 +1,4 @@
-//! A balancing reverse proxy for HTTP/1.1: passes each request to one of several servers, over connections that it keeps.
+//! A balancing reverse proxy for HTTP/1.1: passes requests to several servers, over connections that it keeps open.
 //!
 //! ```sh
 //! cargo run --release -p lightcone-examples --example httpd -- --listen 127.0.0.1:8081

@@ -9,8 +9,11 @@
 //! | the upstream refuses or resets, or its response is malformed, before the head is complete | 502 |
 //! | the upstream takes too long to accept, to read the request or to begin its response | 504 |
 //! | all upstreams are left out, or too many requests wait for a connection | 503 with `Retry-After` |
-//! | the upstream ends the connection within the response | the end of the connection, before the response is complete |
+//! | the upstream ends the connection within the response | the end of the connection before that of the response |
 //! | the client leaves | (the connection to the upstream is reset) |
+//!
+//! When the proxy stops, requests of clients that are connected are served over the connections to upstreams that there
+//! are; others get 503.
 //!
 //! A request that an upstream has not begun to answer is sent once more, to another upstream if there is one, if its
 //! connection was refused, or if it was lost and the request is idempotent; but not once its body has been read.
@@ -29,7 +32,8 @@ use std::rc::Rc;
 
 use lightcone::engine_core::{NoOutbox, Outbox};
 use lightcone::http::client::{
-    ClientLimits, ForwardError, ForwardedHead, Pool, PoolLimits, PoolMessage, PoolSocket,
+    ClientLimits, Fetch, FetchCause, FetchError, FetchPhase, ForwardError, ForwardedHead, Pool, PoolLimits,
+    PoolMessage, PoolSocket,
 };
 use lightcone::http::{
     Http, HttpConnection, Limits, Method, Reply, Request, RequestMessage, Response, Routes,
@@ -124,6 +128,7 @@ pub struct Proxy<R> {
     clients_max: usize,
     per_origin: usize,
     checks: Option<(Duration, Vec<Watch>)>,
+    stopping: bool,
     /// Whether a timer is set for tasks that could not be carried out.
     waits: bool,
 }
@@ -154,7 +159,8 @@ pub fn proxy(settings: &Settings, seed: u64) -> Proxy<impl Routes<Desk> + use<>>
         ClientLimits { head: HEAD_MAX, send_time: time, first_byte_time: time, ..ClientLimits::DEFAULT };
     // So that a slow upstream leaves connections for the others.
     let per_origin = (CONNECTIONS / settings.upstreams.len().max(1)).max(1);
-    let pool = PoolLimits { per_origin, client, ..PoolLimits::DEFAULT };
+    // The proxy prefers another upstream.
+    let pool = PoolLimits { per_origin, client, retry: false, ..PoolLimits::DEFAULT };
     let checks = settings.checks.as_ref().map(|checks| {
         let watch = |uri: &String| Watch { uri: uri.as_str().into(), place: CheckPlace::default() };
         (checks.every, checks.uris.iter().map(watch).collect())
@@ -167,6 +173,7 @@ pub fn proxy(settings: &Settings, seed: u64) -> Proxy<impl Routes<Desk> + use<>>
         clients_max: settings.clients,
         per_origin,
         checks,
+        stopping: false,
         waits: false,
     }
 }
@@ -262,8 +269,7 @@ impl<R: Routes<Desk>> Proxy<R> {
             let Some(task) = self.desk.0.tasks.borrow_mut().pop_front() else { return };
             let (to, message) = match task {
                 Task::Submit(upstream, ask) => {
-                    let address = self.desk.0.upstreams.borrow().address(upstream);
-                    with_pool(cx, |cx| self.pool.submit(address, ask, cx));
+                    self.submit(upstream, ask, cx);
                     continue;
                 }
                 Task::CallClient(id) => (id.token(), Message::Client(id.message(()))),
@@ -277,6 +283,19 @@ impl<R: Routes<Desk>> Proxy<R> {
         }
     }
 
+    fn submit(&mut self, upstream: usize, ask: Ask, cx: &mut Context<'_, Message>) {
+        let address = self.desk.0.upstreams.borrow().address(upstream);
+        let is_retry = ask.is_retry();
+        // A stopping poller connects no more, so a request must not wait for that.
+        if self.stopping && (is_retry || self.pool.connections_to(&address) == 0) {
+            return ask.failed(FetchError::new(FetchPhase::Wait, FetchCause::Stopping));
+        }
+        with_pool(cx, |cx| match is_retry {
+            true => self.pool.submit_fresh(address, ask, cx),
+            false => self.pool.submit(address, ask, cx),
+        });
+    }
+
     /// Checks each upstream. A check that has not ended since the last time has failed.
     fn check(&mut self, cx: &mut Context<'_, Message>) {
         let Some((every, checks)) = &mut self.checks else { return };
@@ -288,7 +307,7 @@ impl<R: Routes<Desk>> Proxy<R> {
                 None if in_progress && self.desk.0.upstreams.borrow().active(upstream) >= self.per_origin => {
                 }
                 // It does not get a connection.
-                None if in_progress => self.desk.0.upstreams.borrow_mut().check_failed(upstream, cx.now()),
+                None if in_progress => self.desk.0.upstreams.borrow_mut().checked(upstream, false),
                 _ => {
                     place.set(None);
                     let (desk, uri, place) = (self.desk.clone(), Rc::clone(uri), Rc::clone(place));
@@ -328,32 +347,39 @@ impl<R: Routes<Desk>> Handler for Proxy<R> {
         self.desk.0.now.set(cx.now());
         let Socket { stream, data } = socket;
         let stream = stream.reborrow();
+        let mut ends = false;
         match data {
             Side::Client(data) => {
-                self.clients -= usize::from(matches!(event, Event::Close(_)));
+                let left = matches!(event, Event::Close(_));
+                self.clients -= usize::from(left);
                 let outbox = &mut NoOutbox; // the routes post nothing themselves
                 let cx = &mut Context::new(cx.now(), cx.unix_time(), cx.poller(), outbox);
                 if let Some(event) = translate(event, Message::into_client) {
                     self.http.event(&mut Socket { stream, data }, event, cx);
                 }
+                ends = left && self.stopping && self.clients == 0;
             }
+            Side::Upstream(_) if matches!(event, Event::Shutdown) && self.clients > 0 => {}
             Side::Upstream(data) => {
                 if let Some(event) = translate(event, Message::into_upstream) {
                     with_pool(cx, |cx| self.pool.event(&mut Socket { stream, data }, event, cx));
                 }
             }
         }
+        if ends {
+            with_pool(cx, |cx| self.pool.poller_event(PollerEvent::Stopping, cx));
+        }
         self.settle(cx);
     }
 
-    /// Keeps the end from the pool, so that it serves the requests that are still in progress.
+    /// Keeps the end from the pool as long as there are clients, whose requests are still served.
     fn poller_event(&mut self, event: PollerEvent, cx: &mut Context<'_, Message>) {
         self.desk.0.now.set(cx.now());
         match event {
             PollerEvent::Started | PollerEvent::Timer { tag: CHECK, .. } => self.check(cx),
             PollerEvent::Timer { tag: AGAIN, .. } => self.waits = false,
             PollerEvent::Timer { .. } => with_pool(cx, |cx| self.pool.poller_event(event, cx)),
-            PollerEvent::Stopping => self.checks = None,
+            PollerEvent::Stopping => (self.checks, self.stopping) = (None, true),
         }
         self.settle(cx);
     }

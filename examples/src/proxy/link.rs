@@ -118,7 +118,7 @@ struct Link {
     response: Pipe,
     /// The status in place of an answer that does not come; for one that has begun, it ends the connection.
     failed: Option<Status>,
-    /// Whether the upstream is to be sent the request a second time, if it fails before the first byte of an answer.
+    /// Whether the request was submitted a second time.
     retried: bool,
 }
 
@@ -168,7 +168,7 @@ impl ClientHalf {
         match chosen {
             Some(upstream) => {
                 let (desk, link) = (self.desk.clone(), Rc::clone(&self.link));
-                let forward = UpstreamHalf { desk, link, head, upstream, sent: 0, answered: false };
+                let forward = UpstreamHalf { desk, link, head, upstream, sent: false, answered: false };
                 self.desk.0.add(Task::Submit(upstream, Ask::Forward(forward)));
             }
             None => link.failed = Some(Status::SERVICE_UNAVAILABLE),
@@ -256,22 +256,22 @@ pub struct UpstreamHalf {
     link: Rc<RefCell<Link>>,
     head: Box<ForwardedHead>,
     upstream: usize,
-    /// How often the request was sent.
-    sent: u32,
+    /// Whether the request was sent, or a part of it.
+    sent: bool,
     /// Whether an interim response has arrived.
     answered: bool,
 }
 
 impl UpstreamHalf {
     /// Returns whether the request may be sent once more: nothing was answered, its body was not touched, and it was
-    /// not sent at all, or once and is idempotent.
+    /// not sent at all or is idempotent.
     fn is_repeatable(&self, error: FetchError, link: &Link) -> bool {
         let lost = matches!(
             error.cause,
             FetchCause::Refused(_) | FetchCause::Closed(_) | FetchCause::Response(InvalidResponse::Truncated)
         );
         let silent = !self.answered && !matches!(error.phase, FetchPhase::Head | FetchPhase::Body);
-        let harmless = self.sent == 0 || self.sent == 1 && ClientRequest::forward(&self.head).is_idempotent();
+        let harmless = !self.sent || ClientRequest::forward(&self.head).is_idempotent();
         lost && silent && harmless && !link.request.used && !link.retried && !link.gone
     }
 }
@@ -307,7 +307,7 @@ impl Fetch for UpstreamHalf {
     type Message = ();
 
     fn begun(&mut self, socket: Token, number: u32) {
-        self.sent += 1;
+        self.sent = true;
         let mut link = self.link.borrow_mut();
         link.set_upstream(Some((socket, number)));
         if link.gone {
@@ -448,17 +448,12 @@ impl Fetch for Check {
     }
 
     fn end(self) {
-        let mut upstreams = self.desk.0.upstreams.borrow_mut();
-        if self.healthy {
-            upstreams.succeeded(self.upstream);
-        } else {
-            upstreams.check_failed(self.upstream, self.desk.0.now.get());
-        }
+        self.desk.0.upstreams.borrow_mut().checked(self.upstream, self.healthy);
     }
 
     fn failed(self, error: FetchError) {
         if is_upstreams(error) || error.cause == FetchCause::Aborted {
-            self.desk.0.upstreams.borrow_mut().check_failed(self.upstream, self.desk.0.now.get());
+            self.desk.0.upstreams.borrow_mut().checked(self.upstream, false);
         }
     }
 }
@@ -473,6 +468,13 @@ pub enum Ask {
     Forward(UpstreamHalf),
     /// A check.
     Check(Check),
+}
+
+impl Ask {
+    /// Returns whether it is sent a second time.
+    pub(super) fn is_retry(&self) -> bool {
+        matches!(self, Self::Forward(half) if half.link.borrow().retried)
+    }
 }
 
 /// Calls the same method of whichever it is.

@@ -49,13 +49,21 @@ struct Upstream {
     address: Address,
     /// Requests in progress.
     active: usize,
-    /// Failures since the last success.
+    /// Requests that have failed since the last success.
     failures: u32,
+    /// Checks that have failed since the last success.
+    failed_checks: u32,
     /// Until when it is left out.
     rests_until: Option<Instant>,
     /// Whether a request is finding out whether it works again.
     tried: bool,
     backoff: Backoff,
+}
+
+impl Upstream {
+    fn works(&self, now: Instant) -> bool {
+        self.failed_checks < FAILURES_MAX && self.rests_until.is_none_or(|until| until <= now)
+    }
 }
 
 /// The upstreams of a poller. Each poller finds out by itself which of them work.
@@ -73,7 +81,15 @@ impl Upstreams {
     pub fn new(addresses: &[Address], balance: Balance, seed: u64) -> Self {
         let upstream = |address: &Address| {
             let backoff = Backoff::new(REST.0, REST.1, seed);
-            Upstream { address: *address, active: 0, failures: 0, rests_until: None, tried: false, backoff }
+            Upstream {
+                address: *address,
+                active: 0,
+                failures: 0,
+                failed_checks: 0,
+                rests_until: None,
+                tried: false,
+                backoff,
+            }
         };
         Self { all: addresses.iter().map(upstream).collect(), balance, next: 0 }
     }
@@ -104,8 +120,7 @@ impl Upstreams {
     /// `None` if all of them are left out.
     pub fn choose(&mut self, now: Instant, not: Option<usize>) -> Option<usize> {
         let (count, next, balance) = (self.all.len(), self.next, self.balance);
-        let works =
-            self.all.iter_mut().enumerate().filter(|(_, it)| it.rests_until.is_none_or(|until| until <= now));
+        let works = self.all.iter_mut().enumerate().filter(|(_, upstream)| upstream.works(now));
         let (chosen, upstream) = works.min_by_key(|(index, upstream)| {
             let load = if balance == Balance::LeastLoaded { upstream.active } else { 0 };
             (Some(*index) == not, load, (index + count - next) % count)
@@ -123,28 +138,33 @@ impl Upstreams {
         self.at(index).active -= 1;
     }
 
-    /// Notes a success: the upstream is not left out any longer.
+    /// Notes that a request has succeeded: the upstream is not left out any longer for requests that have failed.
     pub fn succeeded(&mut self, index: usize) {
         let upstream = self.at(index);
         (upstream.failures, upstream.rests_until, upstream.tried) = (0, None, false);
         upstream.backoff.reset();
     }
 
-    /// Notes the failure of a request: after [`FAILURES_MAX`] in a row, the upstream is left out, each time for longer.
+    /// Notes that a request has failed: after [`FAILURES_MAX`] in a row, the upstream is left out, for longer each time.
     /// The failures of requests that were in progress then do not count again.
     pub fn failed(&mut self, index: usize, now: Instant) {
         let upstream = self.at(index);
-        if upstream.tried || upstream.rests_until.is_none_or(|until| until <= now) {
-            self.check_failed(index, now);
+        if !upstream.tried && upstream.rests_until.is_some_and(|until| until > now) {
+            return;
         }
-    }
-
-    /// Notes the failure of a check, which also counts while the upstream is left out.
-    pub fn check_failed(&mut self, index: usize, now: Instant) {
-        let upstream = self.at(index);
         upstream.failures = upstream.failures.saturating_add(1);
         if upstream.failures >= FAILURES_MAX {
             (upstream.rests_until, upstream.tried) = (Some(now + upstream.backoff.delay()), false);
+        }
+    }
+
+    /// Notes the result of a check: after [`FAILURES_MAX`] failures in a row, the upstream is left out until a check
+    /// succeeds, whatever its requests come to.
+    pub fn checked(&mut self, index: usize, is_healthy: bool) {
+        let upstream = self.at(index);
+        upstream.failed_checks = if is_healthy { 0 } else { upstream.failed_checks.saturating_add(1) };
+        if is_healthy {
+            self.succeeded(index);
         }
     }
 
@@ -209,19 +229,32 @@ mod tests {
     }
 
     #[test]
+    fn one_whose_checks_fail_is_left_out_until_one_succeeds() {
+        let mut all = upstreams(2, Balance::RoundRobin);
+        for failures in 0..FAILURES_MAX {
+            assert_eq!(all.choose(at(0), Some(1)), Some(0), "after {failures}");
+            all.checked(0, false);
+            all.succeeded(0); // a request
+        }
+        assert!((0..4).all(|_| all.choose(at(1_000_000), None) == Some(1)));
+        all.checked(0, true);
+        assert_eq!(all.choose(at(1_000_000), Some(1)), Some(0));
+    }
+
+    #[test]
     fn none_is_left() {
         let mut all = upstreams(1, Balance::RoundRobin);
         for _ in 0..FAILURES_MAX {
             all.failed(0, at(0));
         }
         assert_eq!((all.choose(at(0), None), all.retry_after(at(0))), (None, 1));
-        for millis in [1_000, 3_000, 7_000, 15_000] {
-            all.failed(0, at(millis));
+        for seconds in [1, 3, 7, 15] {
+            all.failed(0, at(seconds * 1_000));
         }
         assert!(all.retry_after(at(15_000)) > 1);
-        for _ in 0..1_000 {
-            all.failed(0, at(20_000));
+        for seconds in (60..3_600).step_by(60) {
+            all.failed(0, at(seconds * 1_000));
+            assert!((15..=REST.1.as_secs()).contains(&all.retry_after(at(seconds * 1_000))));
         }
-        assert!(all.retry_after(at(20_000)) <= REST.1.as_secs());
     }
 }
