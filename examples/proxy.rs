@@ -13,7 +13,8 @@ use core::time::Duration;
 use std::process::ExitCode;
 
 use clap::Parser;
-use lightcone::http::client::Uri;
+use lightcone::http::Limits;
+use lightcone::http::client::{ClientLimits, Uri};
 use lightcone::{Builder, Timeouts};
 use lightcone_examples::proxy::upstreams::Balance;
 use lightcone_examples::proxy::{CONNECTIONS, Checks, Settings, proxy};
@@ -90,7 +91,10 @@ fn main() -> ExitCode {
     let patience = Duration::from_secs(options.patience);
     let refine = move |builder: Builder| {
         let timeouts = Timeouts { connect: Some(patience), ..Timeouts::DEFAULT };
-        Ok(builder.sockets(clients + CONNECTIONS).output_limit(OUTPUT_BLOCKS).timeouts(timeouts))
+        let sockets = clients + CONNECTIONS;
+        // Clients that do not read must not take the blocks of upstreams. Blocks that are not used cost nothing.
+        let builder = builder.blocks(sockets.min(65_536), (sockets * OUTPUT_BLOCKS).min(524_288));
+        Ok(builder.sockets(sockets).output_limit(OUTPUT_BLOCKS).timeouts(timeouts))
     };
     serve(&options.server, "http://", refine, move |poller| {
         let handle = poller.handle();
@@ -100,8 +104,12 @@ fn main() -> ExitCode {
             balance: options.balance,
             checks: checks.clone(),
             clients,
-            body: options.max_body,
-            patience,
+            limits: Limits { body: options.max_body, ..Limits::DEFAULT },
+            upstream_limits: ClientLimits {
+                send_time: patience,
+                first_byte_time: patience,
+                ..ClientLimits::DEFAULT
+            },
         };
         proxy(&settings, poller.id().0.into())
     })

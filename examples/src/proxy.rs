@@ -79,10 +79,10 @@ pub struct Settings {
     pub checks: Option<Checks>,
     /// The maximum number of clients of each poller; further ones are turned away.
     pub clients: usize,
-    /// The maximum size of a request's body.
-    pub body: u64,
-    /// How long an upstream may take for each step of a request.
-    pub patience: Duration,
+    /// The limits of clients. Heads are limited by [`HEAD_MAX`] besides.
+    pub limits: Limits,
+    /// The limits of upstreams; as for those of clients.
+    pub upstream_limits: ClientLimits,
 }
 
 /// The state of a socket.
@@ -152,11 +152,10 @@ pub fn proxy(settings: &Settings, seed: u64) -> Proxy<impl Routes<Desk> + use<>>
         tasks: RefCell::default(),
     };
     let desk = Desk(Rc::new(state));
-    let limits = Limits { body: settings.body, head: HEAD_MAX, ..Limits::DEFAULT };
+    let limits = Limits { head: settings.limits.head.min(HEAD_MAX), ..settings.limits };
     let http = Http::with(desk.clone()).limits(limits).fallback(pass_on);
-    let time = settings.patience;
-    let client =
-        ClientLimits { head: HEAD_MAX, send_time: time, first_byte_time: time, ..ClientLimits::DEFAULT };
+    let client = settings.upstream_limits;
+    let client = ClientLimits { head: client.head.min(HEAD_MAX), ..client };
     // So that a slow upstream leaves connections for the others.
     let per_origin = (CONNECTIONS / settings.upstreams.len().max(1)).max(1);
     // The proxy prefers another upstream.

@@ -92,7 +92,7 @@ impl Upstream {
         Self { address, connections }
     }
 
-    /// Starts one that gives each request the same answer.
+    /// Starts one that sends the same answer to each request.
     pub(crate) fn answering(answer: &'static str) -> Self {
         Self::start(move |mut peer| {
             while peer.request().is_some() {

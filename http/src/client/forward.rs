@@ -161,7 +161,7 @@ impl Write for FieldWriter<'_> {
 /// The head of a request that a proxy passes on: its method, target, host and [fields](ForwardedFields). Requires the
 /// feature `alloc`. [`ClientRequest::forward`](super::ClientRequest::forward) makes a request of it.
 ///
-/// `Expect` is left out, as the server has fulfilled it. In an `OPTIONS` or a `TRACE`, `Max-Forwards` is lowered by one.
+/// `Expect` is left out, as the server has fulfilled it. In `OPTIONS` and `TRACE`, `Max-Forwards` is lowered by one.
 ///
 /// ```
 /// use lightcone_http::client::{ClientRequest, ForwardedHead};
