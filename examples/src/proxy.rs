@@ -13,7 +13,7 @@
 //! | the client leaves | (the connection to the upstream is reset) |
 //!
 //! When the proxy stops, requests of clients that are connected are served over the connections to upstreams that there
-//! are; others get 503.
+//! are; those whose upstream has none get 503.
 //!
 //! A request that an upstream has not begun to answer is sent once more, to another upstream if there is one, if its
 //! connection was refused, or if it was lost and the request is idempotent; but not once its body has been read.
@@ -32,8 +32,7 @@ use std::rc::Rc;
 
 use lightcone::engine_core::{NoOutbox, Outbox};
 use lightcone::http::client::{
-    ClientLimits, Fetch, FetchCause, FetchError, FetchPhase, ForwardError, ForwardedHead, Pool, PoolLimits,
-    PoolMessage, PoolSocket,
+    ClientLimits, ForwardError, ForwardedHead, Pool, PoolLimits, PoolMessage, PoolSocket,
 };
 use lightcone::http::{
     Http, HttpConnection, Limits, Method, Reply, Request, RequestMessage, Response, Routes,
@@ -284,12 +283,7 @@ impl<R: Routes<Desk>> Proxy<R> {
 
     fn submit(&mut self, upstream: usize, ask: Ask, cx: &mut Context<'_, Message>) {
         let address = self.desk.0.upstreams.borrow().address(upstream);
-        let is_retry = ask.is_retry();
-        // A stopping poller connects no more, so a request must not wait for that.
-        if self.stopping && (is_retry || self.pool.connections_to(&address) == 0) {
-            return ask.failed(FetchError::new(FetchPhase::Wait, FetchCause::Stopping));
-        }
-        with_pool(cx, |cx| match is_retry {
+        with_pool(cx, |cx| match ask.is_retry() {
             true => self.pool.submit_fresh(address, ask, cx),
             false => self.pool.submit(address, ask, cx),
         });
@@ -378,7 +372,10 @@ impl<R: Routes<Desk>> Handler for Proxy<R> {
             PollerEvent::Started | PollerEvent::Timer { tag: CHECK, .. } => self.check(cx),
             PollerEvent::Timer { tag: AGAIN, .. } => self.waits = false,
             PollerEvent::Timer { .. } => with_pool(cx, |cx| self.pool.poller_event(event, cx)),
-            PollerEvent::Stopping => (self.checks, self.stopping) = (None, true),
+            PollerEvent::Stopping => {
+                (self.checks, self.stopping) = (None, true);
+                with_pool(cx, |cx| self.pool.drain(cx));
+            }
         }
         self.settle(cx);
     }

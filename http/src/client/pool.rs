@@ -176,8 +176,8 @@ pub struct PoolStats {
 /// both forwards to the pool what it does not accept itself.
 ///
 /// When its poller stops, the pool closes its idle connections and fails the requests that wait. A handler that still
-/// needs them, as a proxy does for its clients, forwards [`PollerEvent::Stopping`](lightcone_core::PollerEvent) and the
-/// `shutdown` of sockets only later. No connect begins meanwhile.
+/// needs them, as a proxy does for its clients, calls [`drain`](Self::drain) instead, and forwards
+/// [`PollerEvent::Stopping`](lightcone_core::PollerEvent) and the `shutdown` of sockets only later.
 pub struct Pool<F, const CONNECTIONS: usize, const WAITING: usize> {
     places: [Option<Place<F>>; CONNECTIONS],
     /// The requests that wait, the first in front; no gaps.
@@ -185,6 +185,8 @@ pub struct Pool<F, const CONNECTIONS: usize, const WAITING: usize> {
     limits: PoolLimits,
     /// The timer and the time for which it is set.
     timer: Option<(TimerId, Instant)>,
+    /// Whether no connect begins any more.
+    draining: bool,
     stopping: bool,
     stats: PoolStats,
 }
@@ -225,6 +227,7 @@ impl<F: Fetch, const CONNECTIONS: usize, const WAITING: usize> Pool<F, CONNECTIO
             waiting: [const { None }; WAITING],
             limits,
             timer: None,
+            draining: false,
             stopping: false,
             stats: PoolStats::default(),
         }
@@ -263,6 +266,24 @@ impl<F: Fetch, const CONNECTIONS: usize, const WAITING: usize> Pool<F, CONNECTIO
         self.accept(origin, fetch, true, cx);
     }
 
+    /// Goes on with the connections that there are, as none can be opened any more: for a handler that keeps
+    /// [`PollerEvent::Stopping`](lightcone_core::PollerEvent) from the pool for a while. A request fails as
+    /// [`Stopping`](FetchCause::Stopping) if there is no connection to its origin, also one whose connect has not begun.
+    pub fn drain(&mut self, cx: &mut PoolContext<'_, F>) {
+        self.draining = true;
+        for at in 0..CONNECTIONS {
+            let unbegun = self.places.get_mut(at).and_then(|place| place.take_if(|place| !place.admitted));
+            let Some(Place { usage: Use::Connecting(waiter), .. }) = unbegun else { continue };
+            if self.waiting.last().is_some_and(Option::is_none) {
+                self.waiting.rotate_right(1);
+                self.put(0, waiter);
+            } else {
+                self.refuse(waiter);
+            }
+        }
+        self.dispatch(cx);
+    }
+
     fn accept(&mut self, origin: Address, fetch: F, retried: bool, cx: &mut PoolContext<'_, F>) {
         if self.stopping {
             return fetch.failed(STOPPING);
@@ -289,6 +310,8 @@ impl<F: Fetch, const CONNECTIONS: usize, const WAITING: usize> Pool<F, CONNECTIO
     /// Removes a waiter, and closes the gap.
     fn take(&mut self, at: usize) -> Option<Waiter<F>> {
         let rest = self.waiting.get_mut(at..)?;
+        let used = rest.iter().position(Option::is_none).unwrap_or(rest.len());
+        let rest = rest.get_mut(..used)?; // those that are free need not move
         let waiter = rest.first_mut()?.take();
         rest.rotate_left(1);
         waiter
@@ -304,7 +327,7 @@ impl<F: Fetch, const CONNECTIONS: usize, const WAITING: usize> Pool<F, CONNECTIO
                 at += 1; // after the others of its origin
                 continue;
             }
-            let given = match self.idle(&origin).filter(|_| !retried) {
+            let given = match self.idle(&origin).filter(|_| !retried || self.draining) {
                 Some(place) => self.call(place, at, cx),
                 None => self.connect(at, &origin, cx),
             };
@@ -342,6 +365,15 @@ impl<F: Fetch, const CONNECTIONS: usize, const WAITING: usize> Pool<F, CONNECTIO
     /// Opens a connection for a waiter, if the limits allow it. Otherwise the connection that has been idle longest is
     /// asked to leave.
     fn connect(&mut self, waiter: usize, origin: &Address, cx: &mut PoolContext<'_, F>) -> Given {
+        if self.draining && self.connections_to(origin) == 0 {
+            if let Some(waiter) = self.take(waiter) {
+                waiter.fetch.failed(STOPPING);
+            }
+            return Given::Yes; // there is nothing to wait for
+        }
+        if self.draining {
+            return Given::No;
+        }
         if self.connections_to(origin) >= self.limits.per_origin {
             return self.make_room(|place| place.origin == *origin, cx);
         }
@@ -393,7 +425,8 @@ impl<F: Fetch, const CONNECTIONS: usize, const WAITING: usize> Pool<F, CONNECTIO
 
     /// Sets the timer for the first deadline of a waiter, or for the next attempt.
     fn set_timer(&mut self, again: bool, cx: &mut PoolContext<'_, F>) {
-        let deadline = self.waiting.iter().flatten().map(|waiter| waiter.deadline).min();
+        let waiters = self.waiting.iter().map_while(Option::as_ref);
+        let deadline = waiters.map(|waiter| waiter.deadline).min();
         let retry = again.then(|| cx.now() + RETRY);
         let at = deadline.into_iter().chain(retry).min();
         if self.timer.map(|(_, at)| at) == at {
