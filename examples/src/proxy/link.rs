@@ -13,7 +13,7 @@ use lightcone::http::client::{
     ForwardedHead, InvalidResponse, ResponseHead, Uri,
 };
 use lightcone::http::{Exchange, Flow, RequestId, State, Status, Transfer};
-use lightcone::{ErrorKind, Instant, Token};
+use lightcone::{CloseReason, ErrorKind, Instant, Token};
 
 use super::upstreams::Upstreams;
 
@@ -268,7 +268,9 @@ impl UpstreamHalf {
     fn is_repeatable(&self, error: FetchError, link: &Link) -> bool {
         let lost = matches!(
             error.cause,
-            FetchCause::Refused(_) | FetchCause::Closed(_) | FetchCause::Response(InvalidResponse::Truncated)
+            FetchCause::Refused(_)
+                | FetchCause::Closed(CloseReason::Peer | CloseReason::Reset | CloseReason::Error(_))
+                | FetchCause::Response(InvalidResponse::Truncated)
         );
         let silent = !self.answered && !matches!(error.phase, FetchPhase::Head | FetchPhase::Body);
         let harmless = !self.sent || ClientRequest::forward(&self.head).is_idempotent();
@@ -280,9 +282,13 @@ impl UpstreamHalf {
 fn status(error: FetchError) -> Status {
     match (error.phase, error.cause) {
         (FetchPhase::Wait, _) | (_, FetchCause::Unconnected(_)) => Status::SERVICE_UNAVAILABLE,
-        (_, FetchCause::TimedOut | FetchCause::TotalTime | FetchCause::Refused(ErrorKind::TimedOut)) => {
-            Status::GATEWAY_TIMEOUT
-        }
+        (
+            _,
+            FetchCause::TimedOut
+            | FetchCause::TotalTime
+            | FetchCause::Refused(ErrorKind::TimedOut)
+            | FetchCause::Closed(CloseReason::TimedOut(_)),
+        ) => Status::GATEWAY_TIMEOUT,
         (_, FetchCause::RequestTooLarge) => Status::FIELDS_TOO_LARGE,
         (_, FetchCause::Request(_)) => Status::BAD_REQUEST,
         _ => Status::BAD_GATEWAY,
