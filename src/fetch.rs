@@ -393,7 +393,7 @@ impl Fetch for Call {
             Some(body) => RequestBody::Length(body.len() as u64),
             None => RequestBody::None,
         };
-        ClientRequest { method: *method, uri, fields, body, close: true }
+        ClientRequest { method: *method, fields, body, close: true, ..ClientRequest::get(uri) }
     }
 
     fn send(&mut self, body: &mut BodyWriter<'_>) -> Flow {

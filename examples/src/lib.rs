@@ -9,6 +9,7 @@
 //! | `simulate` | the other examples' handlers in a simulated network, by seed |
 //! | `reconnect` | a client without a thread: start, timers and back-off of a handler |
 //! | `fetch` | an HTTP client for the command line: a blocking request whose response is streamed |
+//! | `proxy` | an HTTP server and a pool of client connections in one handler; streaming in both directions |
 //! | `relay` | accepting and connecting; two sockets tied together by messages and credit |
 //!
 //! The small examples, such as `hello`, do not use this crate: they show one thing each, with `lightcone` alone.
@@ -22,6 +23,7 @@ pub mod chat;
 pub mod echo;
 pub mod kv;
 mod options;
+pub mod proxy;
 pub mod reconnect;
 pub mod relay;
 mod server;

@@ -161,7 +161,11 @@ impl Caller {
             self.plan.pop_front();
             let uri = format!("http://10.0.0.{to}/{name}");
             let (log, now) = (self.log.clone(), Rc::clone(&self.now));
-            self.pool.submit(Address::Inet(server(to)), Ask { method, uri, name, log, now }, cx);
+            let (to, ask) = (Address::Inet(server(to)), Ask { method, uri, name, log, now });
+            match name.starts_with(char::is_uppercase) {
+                true => self.pool.submit_fresh(to, ask, cx),
+                false => self.pool.submit(to, ask, cx),
+            }
         }
         assert!(cx.set_timer(cx.now() + Duration::from_millis(1), 0).is_ok());
     }
@@ -354,6 +358,24 @@ fn what_must_not_be_repeated_fails() {
     let ended = "the response is invalid (the connection ended within the response)";
     let expected = format!("b: {ended} while waiting for the first byte of the response");
     assert_eq!(log.of("failed "), [expected]);
+}
+
+/// The names in capitals are submitted as retries of the program.
+#[test]
+fn a_program_decides_about_retries_if_it_likes() {
+    let fickle = Manner { answers: 1, ..PROMPT };
+    let plan = [(0, 1, Method::Get, "a"), (100, 1, Method::Get, "b")];
+    let limits = PoolLimits { retry: false, ..PoolLimits::DEFAULT };
+    let (log, stats) = run(limits, fickle, &plan, 1_000);
+    assert_eq!((log.of("end "), log.of("got /b").len(), log.of("failed ").len()), (vec!["a".into()], 1, 1));
+    assert_eq!((stats.reuses, stats.retries), (1, 0));
+    let plan = [(0, 1, Method::Get, "a"), (100, 1, Method::Get, "B"), (200, 1, Method::Get, "c")];
+    let (log, stats) = run(PoolLimits::DEFAULT, PROMPT, &plan, 1_000);
+    assert_eq!((log.of("end ").len(), log.of("open").len()), (3, 2), "a new connection although one is idle");
+    assert_eq!((stats.reuses, stats.retries), (1, 1));
+    let (log, _) =
+        run(PoolLimits::DEFAULT, fickle, &[(0, 1, Method::Get, "A"), (100, 1, Method::Get, "B")], 1_000);
+    assert_eq!((log.of("end ").len(), log.of("got /").len()), (2, 2));
 }
 
 #[test]

@@ -32,7 +32,10 @@ fn a_seed_has_the_same_hash_in_another_process() {
 #[test]
 fn a_bad_option_is_named_with_what_is_allowed() {
     for (arguments, allowed) in [
-        (&["--scenario", "smtp"][..], "echo, http, chat, relay, reconnect, crowd, kv, pool, websocket, walk"),
+        (
+            &["--scenario", "smtp"][..],
+            "echo, http, chat, relay, reconnect, crowd, kv, pool, proxy, websocket, walk",
+        ),
         (&["--seeds", "0"], "1..=1000000000"),
         (&["--tape", "x=1"], "PLACE=VALUE"),
     ] {

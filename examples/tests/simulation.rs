@@ -1,8 +1,8 @@
 //! The scenarios of the examples under every fault: 200 seeds each.
 
-use lightcone::sim::{Runner, check};
+use lightcone::sim::{Runner, Sim, check};
 use lightcone_examples::simulation::Scenario;
-use lightcone_examples::simulation::pool::{self, Mistake};
+use lightcone_examples::simulation::pool::{self, Mistake, Path};
 
 const SEEDS: core::ops::Range<u64> = 0..200;
 
@@ -47,6 +47,11 @@ fn pool() {
 }
 
 #[test]
+fn proxy() {
+    check(SEEDS, |sim| Scenario::Proxy.run(sim));
+}
+
+#[test]
 fn websocket() {
     check(SEEDS, |sim| Scenario::WebSocket.run(sim));
 }
@@ -56,17 +61,20 @@ fn walk() {
     check(SEEDS, |sim| Scenario::Walk.run(sim));
 }
 
-/// The scenario of the pool notices each of these mistakes of its clients.
+/// The scenario of the pool notices each of these mistakes of its clients, and so does that of the proxy.
 #[test]
 fn mistakes_of_clients_of_the_pool_are_noticed() {
     for (mistake, property) in
         [(Mistake::Repeatable, "repeats"), (Mistake::Hasty, "answers"), (Mistake::Twice, "once")]
     {
-        let noticed = SEEDS.into_iter().find_map(|seed| {
-            let result = Runner::new("pool").shrinks(0).run(seed, &|sim| pool::run_with(sim, mistake));
-            result.err().map(|failure| failure.message.clone())
-        });
-        let message = noticed.unwrap_or_else(|| panic!("no seed notices {mistake:?}"));
-        assert!(message.starts_with(property), "{mistake:?}: {message}");
+        for path in [Path::Direct, Path::Proxy] {
+            let noticed = SEEDS.into_iter().find_map(|seed| {
+                let scenario = |sim: &mut Sim<'_>| pool::run_with(sim, mistake, path);
+                let result = Runner::new("pool").shrinks(0).run(seed, &scenario);
+                result.err().map(|failure| failure.message.clone())
+            });
+            let message = noticed.unwrap_or_else(|| panic!("no seed notices {mistake:?}, {path:?}"));
+            assert!(message.starts_with(property), "{mistake:?}, {path:?}: {message}");
+        }
     }
 }

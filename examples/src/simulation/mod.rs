@@ -9,6 +9,7 @@ mod echo;
 mod http;
 mod kv;
 pub mod pool;
+mod proxy;
 mod reconnect;
 mod relay;
 mod walk;
@@ -41,6 +42,8 @@ pub enum Scenario {
     Kv,
     /// Requests of every kind through a pool of connections to HTTP servers that close idle ones, and restart.
     Pool,
+    /// The requests of the pool through a proxy.
+    Proxy,
     /// Messages in fragments to a WebSocket echo server.
     WebSocket,
     /// An echo server that also makes every other call a handler may make, with peers that do anything peers may do.
@@ -49,7 +52,7 @@ pub enum Scenario {
 
 impl Scenario {
     /// All scenarios.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Echo,
         Self::Http,
         Self::Chat,
@@ -58,6 +61,7 @@ impl Scenario {
         Self::Crowd,
         Self::Kv,
         Self::Pool,
+        Self::Proxy,
         Self::WebSocket,
         Self::Walk,
     ];
@@ -77,6 +81,7 @@ impl Scenario {
             Self::Crowd => crowd::run(sim),
             Self::Kv => kv::run(sim),
             Self::Pool => pool::run(sim),
+            Self::Proxy => proxy::run(sim),
             Self::WebSocket => websocket::run(sim),
             Self::Walk => walk::run(sim),
         }
@@ -94,6 +99,7 @@ impl fmt::Display for Scenario {
             Self::Crowd => "crowd",
             Self::Kv => "kv",
             Self::Pool => "pool",
+            Self::Proxy => "proxy",
             Self::WebSocket => "websocket",
             Self::Walk => "walk",
         })
@@ -106,7 +112,7 @@ pub struct ParseScenarioError;
 
 impl fmt::Display for ParseScenarioError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("allowed: echo, http, chat, relay, reconnect, crowd, kv, pool, websocket, walk")
+        f.write_str("allowed: echo, http, chat, relay, reconnect, crowd, kv, pool, proxy, websocket, walk")
     }
 }
 

@@ -15,7 +15,8 @@ use lightcone::sim::{Engine, EngineId, Sim};
 use lightcone::{Address, Context, Event, Handler, Instant, Origin, PollerEvent, Socket, Timeouts};
 
 use super::http::{Echo, letters};
-use super::{a_while, http_engine, one_of, server};
+use super::{a_while, http_engine, one_of, proxy, server};
+use crate::proxy::upstreams::REST;
 
 /// The connections of each pool, and the requests that wait in it.
 const CONNECTIONS: usize = 3;
@@ -25,6 +26,19 @@ const PER_ORIGIN: usize = 2;
 const TICK: Duration = Duration::from_millis(20);
 /// The number of the first request after the faults.
 const FINAL: u32 = 1_000_000;
+
+/// The addresses to which the requests are sent.
+const ORIGINS: [u8; 2] = [1, 2];
+
+/// How requests reach the servers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Path {
+    /// From the pool.
+    Direct,
+    /// Through a proxy, with a pool of its own.
+    Proxy,
+}
 
 /// A mistake of the clients, by which a test shows that the scenario would notice it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -229,9 +243,9 @@ fn counter(ledger: Rc<Ledger>) -> impl Fn(&str) {
     }
 }
 
-/// Starts a server at the addresses of both origins. It closes idle connections after a while that the clients do not
-/// know.
-fn serve(sim: &mut Sim<'_>, ledger: &Rc<Ledger>) -> EngineId {
+/// Starts a server at the addresses of both origins, or of what is upstream of them. It closes idle connections after a
+/// while that the clients do not know.
+fn serve(sim: &mut Sim<'_>, ledger: &Rc<Ledger>, path: Path) -> EngineId {
     let drawn = http_engine(sim);
     let idle = one_of(sim, &[10_000, 100, 1_000, 20]).unwrap_or(10_000);
     let config = Config {
@@ -260,8 +274,9 @@ fn serve(sim: &mut Sim<'_>, ledger: &Rc<Ledger>) -> EngineId {
                 response.stream(request.head.length(), Echo)
             })
     });
-    for origin in [1, 2] {
-        sim.listen(http, server(origin));
+    let addresses = if path == Path::Proxy { proxy::UPSTREAMS } else { ORIGINS };
+    for address in addresses {
+        sim.listen(http, server(address));
     }
     http
 }
@@ -281,6 +296,7 @@ fn start_clients(
     ledger: &Rc<Ledger>,
     requests: u32,
     mistake: Mistake,
+    path: Path,
 ) -> BTreeMap<u32, Method> {
     let mut tasks: Vec<Task> = (0..requests).map(|number| draw_task(sim, number, mistake)).collect();
     tasks.sort_by_key(|task| task.at);
@@ -291,13 +307,14 @@ fn start_clients(
     // A slow link stays slow after the faults: an exchange then takes minutes, and those that wait for it as well.
     let client = ClientLimits { total_time: Some(Duration::from_mins(2)), ..ClientLimits::DEFAULT };
     let wait_time = Duration::from_mins(5);
-    let limits = PoolLimits { per_origin: PER_ORIGIN, idle_time, wait_time, client };
+    let limits = PoolLimits { per_origin: PER_ORIGIN, idle_time, wait_time, client, ..PoolLimits::DEFAULT };
     sim.engine(engine, |_poller| {
         let last = (FINAL..FINAL + 4).map(|number| Task {
             number,
             at: start,
             origin: 1 + (number % 2) as u8,
-            method: if number % 4 < 2 { Method::Get } else { Method::Put },
+            // A proxy cannot send a body again that it has passed on, if the server has closed an idle connection.
+            method: if number % 4 < 2 || path == Path::Proxy { Method::Get } else { Method::Put },
             length: 100,
             chunked: false,
             mistake: Mistake::None,
@@ -313,11 +330,14 @@ fn start_clients(
 /// # Panics
 ///
 /// Panics if a check fails.
-pub fn run_with(sim: &mut Sim<'_>, mistake: Mistake) {
+pub fn run_with(sim: &mut Sim<'_>, mistake: Mistake, path: Path) {
     let requests = one_of(sim, &[30, 3, 80]).unwrap_or(30);
     let ledger = Rc::new(Ledger::default());
-    let first = serve(sim, &ledger);
-    let methods = start_clients(sim, &ledger, requests, mistake);
+    let first = serve(sim, &ledger, path);
+    if path == Path::Proxy {
+        proxy::start(sim, ORIGINS);
+    }
+    let methods = start_clients(sim, &ledger, requests, mistake, path);
     let (span, grace) = (a_while(sim, 8_000), a_while(sim, 300));
     let stops = sim.draw(2) == 1;
     if stops {
@@ -325,7 +345,7 @@ pub fn run_with(sim: &mut Sim<'_>, mistake: Mistake) {
         sim.run_until(Duration::from_mins(5), |sim| sim.has_stopped(first));
         let pause = a_while(sim, 500);
         sim.run_for(pause);
-        serve(sim, &ledger);
+        serve(sim, &ledger, path);
     }
     let over = |ledger: &Ledger, count: u32| {
         let ends = ledger.ends.borrow();
@@ -334,6 +354,10 @@ pub fn run_with(sim: &mut Sim<'_>, mistake: Mistake) {
     };
     sim.run_until(Duration::from_mins(3), |_| over(&ledger, requests));
     sim.heal();
+    if path == Path::Proxy {
+        // Upstreams that have failed are left out for a while.
+        sim.run_for(REST.1 + Duration::from_secs(1));
+    }
     ledger.healed.set(true);
     let all = requests + 4;
     let done = sim.run_until(Duration::from_mins(10), |_| over(&ledger, all));
@@ -343,12 +367,14 @@ pub fn run_with(sim: &mut Sim<'_>, mistake: Mistake) {
         assert!(ended + failed == 1, "once: {number} has ended {ended} times and failed {failed} times");
         let times = served.get(number).copied().unwrap_or(0);
         assert!(times >= *ended, "answers: {number} has ended without the server");
-        let most = if methods.get(number) == Some(&Method::Post) { 1 } else { 2 };
+        // The proxy repeats a request for the same reasons as the pool.
+        let tries = if path == Path::Proxy { 4 } else { 2 };
+        let most = if methods.get(number) == Some(&Method::Post) { 1 } else { tries };
         assert!(times <= most, "repeats: {number} was served {times} times");
     }
     sim.finish();
 }
 
 pub(super) fn run(sim: &mut Sim<'_>) {
-    run_with(sim, Mistake::None);
+    run_with(sim, Mistake::None, Path::Direct);
 }

@@ -263,7 +263,7 @@ impl<F: Fetch> Ongoing<F> {
             if output.bound() > 0 && head.length() > output.bound() {
                 return Err(FetchCause::RequestTooLarge);
             }
-            if write!(output, "{head}").is_err() {
+            if head.send(&mut output).is_err() {
                 return Ok(false); // `writable` or `close` follows
             }
             self.unsent = match request.body {

@@ -9,6 +9,7 @@
 //! | limit sizes and times | [`ClientLimits`] |
 //! | find why a request failed | [`FetchError`]: the [`FetchPhase`] and the [`FetchCause`] |
 //! | read a response from bytes | [`ResponseReader`] |
+//! | pass requests and responses on, as a proxy | `ForwardedHead`, `ForwardedFields` and [`Response::forward`](crate::Response), with the feature `alloc` |
 //! | write the head of a request as text | [`ClientRequest`] with a [`Uri`] |
 //!
 //! Responses are parsed strictly, as requests are by the server: what another parser could read differently is refused.
@@ -17,6 +18,8 @@
 mod attempts;
 mod connection;
 mod fetch;
+#[cfg(feature = "alloc")]
+mod forward;
 mod handler;
 mod limits;
 mod pool;
@@ -26,6 +29,8 @@ mod uri;
 
 pub use attempts::{Attempt, Attempts};
 pub use fetch::{BodyWriter, Fetch, FetchCause, FetchError, FetchPhase};
+#[cfg(feature = "alloc")]
+pub use forward::{ForwardError, ForwardedFields, ForwardedHead};
 pub use handler::{Client, ClientSocket, FetchSource};
 pub use limits::ClientLimits;
 pub use pool::{Pool, PoolLimits, PoolMessage, PoolSocket, PoolStats};

@@ -44,6 +44,9 @@ pub struct PoolLimits {
     pub idle_time: Duration,
     /// How long a request may wait for a connection. Default: 10 seconds.
     pub wait_time: Duration,
+    /// Whether the pool sends a request once more by itself, as the [`Pool`] describes. Otherwise the program decides
+    /// when the fetch has failed. Default: `true`.
+    pub retry: bool,
     /// The limits of each exchange.
     pub client: ClientLimits,
 }
@@ -54,6 +57,7 @@ impl PoolLimits {
         per_origin: 8,
         idle_time: Duration::from_secs(4),
         wait_time: Duration::from_secs(10),
+        retry: true,
         client: ClientLimits::DEFAULT,
     };
 }
@@ -170,6 +174,10 @@ pub struct PoolStats {
 /// `u64::MAX`. Its connects have the tags from 0 to `CONNECTIONS - 1`: a handler around it that connects as well uses
 /// others, and keeps their events to itself. It turns away connections that a listener accepts; a handler that wants
 /// both forwards to the pool what it does not accept itself.
+///
+/// When its poller stops, the pool closes its idle connections and fails the requests that wait. A handler that still
+/// needs them, as a proxy does for its clients, calls [`drain`](Self::drain) instead, and forwards
+/// [`PollerEvent::Stopping`](lightcone_core::PollerEvent) and the `shutdown` of sockets only later.
 pub struct Pool<F, const CONNECTIONS: usize, const WAITING: usize> {
     places: [Option<Place<F>>; CONNECTIONS],
     /// The requests that wait, the first in front; no gaps.
@@ -177,6 +185,8 @@ pub struct Pool<F, const CONNECTIONS: usize, const WAITING: usize> {
     limits: PoolLimits,
     /// The timer and the time for which it is set.
     timer: Option<(TimerId, Instant)>,
+    /// Whether no connect begins any more.
+    draining: bool,
     stopping: bool,
     stats: PoolStats,
 }
@@ -217,6 +227,7 @@ impl<F: Fetch, const CONNECTIONS: usize, const WAITING: usize> Pool<F, CONNECTIO
             waiting: [const { None }; WAITING],
             limits,
             timer: None,
+            draining: false,
             stopping: false,
             stats: PoolStats::default(),
         }
@@ -232,6 +243,11 @@ impl<F: Fetch, const CONNECTIONS: usize, const WAITING: usize> Pool<F, CONNECTIO
         self.places.iter().flatten().count()
     }
 
+    /// Returns the number of connections to one origin, including those that are being established.
+    pub fn connections_to(&self, origin: &Address) -> usize {
+        self.places.iter().flatten().filter(|place| place.origin == *origin).count()
+    }
+
     /// Returns the number of requests that wait for a connection.
     pub fn waiting(&self) -> usize {
         self.waiting.iter().flatten().count()
@@ -242,10 +258,37 @@ impl<F: Fetch, const CONNECTIONS: usize, const WAITING: usize> Pool<F, CONNECTIO
     /// What becomes of it is reported to the fetch. If it cannot even wait, because `WAITING` others do or the poller
     /// stops, it fails at once.
     pub fn submit(&mut self, origin: Address, fetch: F, cx: &mut PoolContext<'_, F>) {
+        self.accept(origin, fetch, false, cx);
+    }
+
+    /// Sends a request over a new connection, as a retry of the program: the pool does not repeat it.
+    pub fn submit_fresh(&mut self, origin: Address, fetch: F, cx: &mut PoolContext<'_, F>) {
+        self.accept(origin, fetch, true, cx);
+    }
+
+    /// Goes on with the connections that there are, as none can be opened any more: for a handler that keeps
+    /// [`PollerEvent::Stopping`](lightcone_core::PollerEvent) from the pool for a while. A request fails as
+    /// [`Stopping`](FetchCause::Stopping) if there is no connection to its origin, also one whose connect has not begun.
+    pub fn drain(&mut self, cx: &mut PoolContext<'_, F>) {
+        self.draining = true;
+        for at in 0..CONNECTIONS {
+            let unbegun = self.places.get_mut(at).and_then(|place| place.take_if(|place| !place.admitted));
+            let Some(Place { usage: Use::Connecting(waiter), .. }) = unbegun else { continue };
+            if self.waiting.last().is_some_and(Option::is_none) {
+                self.waiting.rotate_right(1);
+                self.put(0, waiter);
+            } else {
+                self.refuse(waiter);
+            }
+        }
+        self.dispatch(cx);
+    }
+
+    fn accept(&mut self, origin: Address, fetch: F, retried: bool, cx: &mut PoolContext<'_, F>) {
         if self.stopping {
             return fetch.failed(STOPPING);
         }
-        let waiter = Waiter { fetch, origin, deadline: cx.now() + self.limits.wait_time, retried: false };
+        let waiter = Waiter { fetch, origin, deadline: cx.now() + self.limits.wait_time, retried };
         match self.waiting.iter().position(Option::is_none) {
             Some(free) => self.put(free, waiter),
             None => return self.refuse(waiter),
@@ -267,6 +310,8 @@ impl<F: Fetch, const CONNECTIONS: usize, const WAITING: usize> Pool<F, CONNECTIO
     /// Removes a waiter, and closes the gap.
     fn take(&mut self, at: usize) -> Option<Waiter<F>> {
         let rest = self.waiting.get_mut(at..)?;
+        let used = rest.iter().position(Option::is_none).unwrap_or(rest.len());
+        let rest = rest.get_mut(..used)?; // those that are free need not move
         let waiter = rest.first_mut()?.take();
         rest.rotate_left(1);
         waiter
@@ -282,7 +327,7 @@ impl<F: Fetch, const CONNECTIONS: usize, const WAITING: usize> Pool<F, CONNECTIO
                 at += 1; // after the others of its origin
                 continue;
             }
-            let given = match self.idle(&origin).filter(|_| !retried) {
+            let given = match self.idle(&origin).filter(|_| !retried || self.draining) {
                 Some(place) => self.call(place, at, cx),
                 None => self.connect(at, &origin, cx),
             };
@@ -320,8 +365,16 @@ impl<F: Fetch, const CONNECTIONS: usize, const WAITING: usize> Pool<F, CONNECTIO
     /// Opens a connection for a waiter, if the limits allow it. Otherwise the connection that has been idle longest is
     /// asked to leave.
     fn connect(&mut self, waiter: usize, origin: &Address, cx: &mut PoolContext<'_, F>) -> Given {
-        let taken = self.places.iter().flatten().filter(|place| place.origin == *origin);
-        if taken.count() >= self.limits.per_origin {
+        if self.draining && self.connections_to(origin) == 0 {
+            if let Some(waiter) = self.take(waiter) {
+                waiter.fetch.failed(STOPPING);
+            }
+            return Given::Yes; // there is nothing to wait for
+        }
+        if self.draining {
+            return Given::No;
+        }
+        if self.connections_to(origin) >= self.limits.per_origin {
             return self.make_room(|place| place.origin == *origin, cx);
         }
         let Some(free) = self.places.iter().position(Option::is_none) else {
@@ -372,7 +425,8 @@ impl<F: Fetch, const CONNECTIONS: usize, const WAITING: usize> Pool<F, CONNECTIO
 
     /// Sets the timer for the first deadline of a waiter, or for the next attempt.
     fn set_timer(&mut self, again: bool, cx: &mut PoolContext<'_, F>) {
-        let deadline = self.waiting.iter().flatten().map(|waiter| waiter.deadline).min();
+        let waiters = self.waiting.iter().map_while(Option::as_ref);
+        let deadline = waiters.map(|waiter| waiter.deadline).min();
         let retry = again.then(|| cx.now() + RETRY);
         let at = deadline.into_iter().chain(retry).min();
         if self.timer.map(|(_, at)| at) == at {
@@ -468,7 +522,7 @@ impl<F: Fetch, const CONNECTIONS: usize, const WAITING: usize> Pool<F, CONNECTIO
         let idle = server.map_or(self.limits.idle_time, |time| {
             time.saturating_sub(IDLE_MARGIN).min(self.limits.idle_time)
         });
-        let usable = socket.data.connection.is_reusable() && !socket.is_stopping() && !idle.is_zero();
+        let usable = socket.data.connection.is_reusable() && !self.stopping && !idle.is_zero();
         if !usable {
             return self.leave(socket);
         }
@@ -494,7 +548,7 @@ impl<F: Fetch, const CONNECTIONS: usize, const WAITING: usize> Pool<F, CONNECTIO
         };
         let (origin, deadline) = (*origin, *deadline);
         let request = fetch.request();
-        let repeatable = lost && !answered && !self.stopping && request.is_idempotent();
+        let repeatable = self.limits.retry && lost && !answered && !self.stopping && request.is_idempotent();
         let bodiless = matches!(request.body, RequestBody::None | RequestBody::Length(0));
         if !repeatable || !(bodiless || fetch.restart()) {
             return Some(fetch);
@@ -560,6 +614,12 @@ impl<F: Fetch, const CONNECTIONS: usize, const WAITING: usize> Handler for Pool<
             if let Some(Place { usage: Use::Connecting(waiter), .. }) = place.take_if(|place| !place.admitted)
             {
                 waiter.fetch.failed(STOPPING);
+            }
+        }
+        // Those of a handler that has kept the end from the pool so far do not get `shutdown` any more.
+        for place in self.places.iter_mut().flatten().filter(|place| place.usage.idle_since().is_some()) {
+            if cx.post(place.token, PoolMessage(Content::Leave)).is_ok() {
+                place.usage = Use::Leaving { asked: true };
             }
         }
         self.set_timer(false, cx);

@@ -2,10 +2,14 @@
 
 use core::fmt;
 
+use lightcone_core::{Full, Output};
+
 use crate::method::Method;
 use crate::parse::words::{is_token, is_value};
 use crate::respond::fields::frames_message;
 
+#[cfg(feature = "alloc")]
+use super::forward::ForwardedHead;
 use super::uri::Uri;
 
 /// How the body of a request is sent.
@@ -84,6 +88,9 @@ pub struct ClientRequest<'a> {
     pub body: RequestBody,
     /// Whether the connection ends after the response.
     pub close: bool,
+    /// A head that a proxy passes on, in place of `uri` and `fields`. Requires the feature `alloc`.
+    #[cfg(feature = "alloc")]
+    pub forwarded: Option<&'a ForwardedHead>,
 }
 
 /// Why a request cannot be sent: a mistake of the program.
@@ -124,7 +131,23 @@ impl core::error::Error for InvalidRequest {}
 impl<'a> ClientRequest<'a> {
     /// Creates a `GET` without further fields, to be changed by a struct update.
     pub const fn get(uri: Uri<'a>) -> Self {
-        Self { method: Method::Get, uri, fields: &(), body: RequestBody::None, close: false }
+        Self {
+            method: Method::Get,
+            uri,
+            fields: &(),
+            body: RequestBody::None,
+            close: false,
+            #[cfg(feature = "alloc")]
+            forwarded: None,
+        }
+    }
+
+    /// Creates a request with a head that a proxy passes on, and a body that is framed as in the request received.
+    /// Requires the feature `alloc`.
+    #[cfg(feature = "alloc")]
+    pub const fn forward(head: &'a ForwardedHead) -> Self {
+        let (method, body) = (head.method(), head.body());
+        Self { method, body, forwarded: Some(head), ..Self::get(Uri::NONE) }
     }
 
     /// Checks the request and returns its head, including the final empty line, as text to be displayed.
@@ -140,6 +163,10 @@ impl<'a> ClientRequest<'a> {
         }
         if self.method == Method::Trace && self.body != RequestBody::None {
             return Err(InvalidRequest::Body);
+        }
+        #[cfg(feature = "alloc")]
+        if self.forwarded.is_some() {
+            return Ok(RequestHead(self)); // its fields were checked when they were received or added
         }
         for (name, value) in self.fields() {
             let reserved = UNSUPPORTED.iter().any(|other| name.eq_ignore_ascii_case(other));
@@ -170,7 +197,8 @@ impl<'a> ClientRequest<'a> {
     }
 }
 
-/// The checked head of a request. Its `Display` writes it as it is sent.
+/// The checked head of a request. Its `Display` writes it as it is sent; bytes that a proxy passes on and that are not
+/// UTF-8 are replaced in it.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestHead<'a>(&'a ClientRequest<'a>);
 
@@ -186,23 +214,59 @@ impl RequestHead<'_> {
             }
         }
 
-        let mut length = Length(0);
+        let mut length = Length(self.forwarded().map_or(0, <[u8]>::len));
         // Counting cannot fail.
-        let _ = fmt::Write::write_fmt(&mut length, format_args!("{self}"));
+        let _ = fmt::Write::write_fmt(&mut length, format_args!("{}", OwnText(self)));
         length.0
+    }
+
+    /// Queues the whole head or, if there is no room, nothing of it.
+    pub(super) fn send(&self, output: &mut Output<'_>) -> Result<(), Full> {
+        let mark = output.mark();
+        let sent = output.send(self.forwarded().unwrap_or_default());
+        let sent = sent.and_then(|()| write!(output, "{}", OwnText(self)));
+        if sent.is_err() {
+            output.rewind(mark);
+        }
+        sent
+    }
+
+    /// Returns what a proxy passes on, without the last line end.
+    #[cfg_attr(not(feature = "alloc"), expect(clippy::unused_self, reason = "a proxy needs the heap"))]
+    fn forwarded(&self) -> Option<&[u8]> {
+        #[cfg(feature = "alloc")]
+        let lines = self.0.forwarded.map(ForwardedHead::as_bytes);
+        #[cfg(not(feature = "alloc"))]
+        let lines = None;
+        lines
     }
 }
 
 impl fmt::Display for RequestHead<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(request) = self;
-        f.write_str(request.method.as_str())?;
-        f.write_str(" ")?;
-        request.uri.write_target(f)?;
-        f.write_str(" HTTP/1.1\r\nHost: ")?;
-        request.uri.write_authority(f)?;
-        for (name, value) in request.fields() {
-            write!(f, "\r\n{name}: {value}")?;
+        for piece in self.forwarded().unwrap_or_default().utf8_chunks() {
+            f.write_str(piece.valid())?;
+            f.write_str(if piece.invalid().is_empty() { "" } else { "\u{fffd}" })?;
+        }
+        OwnText(self).fmt(f)
+    }
+}
+
+/// The part of a head that is not passed on by a proxy: all of it, or only the framing.
+struct OwnText<'a, 'r>(&'a RequestHead<'r>);
+
+impl fmt::Display for OwnText<'_, '_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let RequestHead(request) = self.0;
+        if self.0.forwarded().is_none() {
+            f.write_str(request.method.as_str())?;
+            f.write_str(" ")?;
+            request.uri.write_target(f)?;
+            f.write_str(" HTTP/1.1\r\nHost: ")?;
+            request.uri.write_authority(f)?;
+            for (name, value) in request.fields() {
+                write!(f, "\r\n{name}: {value}")?;
+            }
         }
         match request.body {
             // Without a length, a server may take the request for one whose body is missing (RFC 9110, 8.6).

@@ -73,6 +73,10 @@ impl fmt::Debug for UriError {
 impl core::error::Error for UriError {}
 
 impl<'a> Uri<'a> {
+    /// A URI without a host, for a request that does not use it.
+    #[cfg(feature = "alloc")]
+    pub(super) const NONE: Self = Self { host: "", port: DEFAULT_PORT, path: "", query: None };
+
     /// Parses a URI such as `http://host:port/path?query`.
     ///
     /// # Errors

@@ -1,7 +1,11 @@
 //! Fields that a handler or middleware adds to a response.
 
+#[cfg(feature = "alloc")]
+use alloc::vec::Vec;
 use core::fmt::{self, Display, Write};
 
+#[cfg(feature = "alloc")]
+use crate::client::ForwardedFields;
 use crate::parse::trailers::is_forbidden;
 use crate::parse::words::{is_token, is_value};
 
@@ -17,6 +21,9 @@ pub const FIELDS_MAX: usize = 2048;
 pub(crate) struct ExtraFields {
     lines: [u8; FIELDS_MAX],
     used: usize,
+    /// Further lines, which a proxy passes on. They may have more bytes.
+    #[cfg(feature = "alloc")]
+    forwarded: Vec<u8>,
     /// Whether anything was added, or refused.
     touched: bool,
     /// Whether `Content-Type` was added, so that the automatic one is left out. The next two are the same for `Server`
@@ -39,6 +46,8 @@ impl ExtraFields {
         Self {
             lines: [0; FIELDS_MAX],
             used: 0,
+            #[cfg(feature = "alloc")]
+            forwarded: Vec::new(),
             touched: false,
             own_type: false,
             own_server: false,
@@ -58,7 +67,9 @@ impl ExtraFields {
     }
 
     #[inline(never)]
-    const fn reset(&mut self) {
+    fn reset(&mut self) {
+        #[cfg(feature = "alloc")]
+        self.forwarded.clear();
         (self.used, self.touched) = (0, false);
         (self.own_type, self.own_server, self.own_date) = (false, false, false);
         (self.upgrades, self.failed) = (false, false);
@@ -106,6 +117,25 @@ impl ExtraFields {
 
     pub(crate) fn lines(&self) -> &[u8] {
         self.lines.split_at(self.used).0
+    }
+
+    /// Returns the lines that a proxy passes on.
+    pub(crate) fn forwarded(&self) -> &[u8] {
+        #[cfg(feature = "alloc")]
+        let lines = &self.forwarded;
+        #[cfg(not(feature = "alloc"))]
+        let lines = &[];
+        lines
+    }
+
+    /// Adds lines that a proxy passes on.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn forward(&mut self, fields: &ForwardedFields) {
+        self.touched = true;
+        self.own_type |= fields.has("content-type");
+        self.own_server |= fields.has("server");
+        self.own_date |= fields.has("date");
+        self.forwarded.extend_from_slice(fields.as_bytes());
     }
 
     /// Adds a field line, or marks the response as failed.

@@ -111,6 +111,15 @@ impl Response<'_> {
         self
     }
 
+    /// Adds the fields of a response that a proxy passes on. They take the place of `Server`, `Date` and `Content-Type`
+    /// that are added otherwise, and are not limited by [`FIELDS_MAX`](crate::FIELDS_MAX), but the head has to fit into
+    /// the output like that of any other response. Requires the feature `alloc`.
+    #[cfg(feature = "alloc")]
+    pub fn forward(self, fields: &crate::client::ForwardedFields) -> Self {
+        self.writer.scratch.extra.forward(fields);
+        self
+    }
+
     /// Closes the connection after this response.
     pub fn close(mut self) -> Self {
         self.writer.mode.close();

@@ -402,6 +402,7 @@ impl ResponseWriter<'_> {
         output.send(if extra.own_date { b"" } else { template.date() })?;
         output.send(if extra.own_type || !status.has_body() { b"" } else { content_type })?;
         output.send(extra.lines())?;
+        output.send(extra.forwarded())?;
         // HTTP/1.1 keeps a connection open by default, HTTP/1.0 does not (RFC 9112, 9.3). A close is announced to both.
         let closes = !mode.has(ResponseMode::KEEP_ALIVE) && body_length != BodyLength::None;
         output.send(match (closes, mode.has(ResponseMode::HTTP_10), extra.upgrades) {

@@ -84,7 +84,8 @@ impl Fetch for Probe {
 
     fn request(&self) -> ClientRequest<'_> {
         let uri = Uri::parse("http://a/b").unwrap();
-        ClientRequest { method: self.method, uri, fields: self.fields, body: self.body, close: self.close }
+        let (fields, body, close) = (self.fields, self.body, self.close);
+        ClientRequest { method: self.method, fields, body, close, ..ClientRequest::get(uri) }
     }
 
     fn send(&mut self, body: &mut BodyWriter<'_>) -> Flow {
