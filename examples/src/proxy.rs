@@ -254,6 +254,7 @@ fn translate<M>(event: Event<Message>, of: impl FnOnce(Message) -> Option<M>) ->
         Event::Sent => Event::Sent,
         Event::PeerClosed => Event::PeerClosed,
         Event::Timeout => Event::Timeout,
+        Event::Room(at) => Event::Room(at),
         Event::Shutdown => Event::Shutdown,
         Event::Refused(error) => Event::Refused(error),
         Event::Close(reason) => Event::Close(reason),
@@ -371,7 +372,9 @@ impl<R: Routes<Desk>> Handler for Proxy<R> {
         match event {
             PollerEvent::Started | PollerEvent::Timer { tag: CHECK, .. } => self.check(cx),
             PollerEvent::Timer { tag: AGAIN, .. } => self.waits = false,
-            PollerEvent::Timer { .. } => with_pool(cx, |cx| self.pool.poller_event(event, cx)),
+            PollerEvent::Timer { .. } | PollerEvent::Room { .. } => {
+                with_pool(cx, |cx| self.pool.poller_event(event, cx));
+            }
             PollerEvent::Stopping => {
                 (self.checks, self.stopping) = (None, true);
                 with_pool(cx, |cx| self.pool.drain(cx));

@@ -40,8 +40,8 @@ impl JsonError {
     /// ```
     /// use lightcone_http::JsonError;
     ///
-    /// let error = JsonError::unacceptable("age", "nobody is that old");
-    /// assert_eq!(error.to_string(), "invalid JSON at age: nobody is that old");
+    /// let error = JsonError::unacceptable("age", "too old");
+    /// assert_eq!(error.to_string(), "invalid JSON at age: too old");
     /// ```
     pub fn unacceptable(path: &str, reason: impl Display) -> Self {
         Self { line: 0, column: 0, path: path.to_owned(), reason: reason.to_string() }
