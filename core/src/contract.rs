@@ -252,7 +252,7 @@ pub struct Checked<D> {
 
 /// The state of a socket when an event comes.
 struct Now {
-    /// Whether enough blocks are free for the socket to fill its queue to the bound.
+    /// Whether enough blocks are free for the socket to fill its queue to the limit.
     plenty: bool,
     unread: usize,
     queued: usize,
@@ -405,8 +405,8 @@ impl<D> Checked<D> {
         }
         if matches!(event, Event::Writable) {
             let (_, output) = stream.split();
-            let (queued, bound) = (output.queued(), output.bound());
-            assert!(bound == 0 || queued * 2 <= bound, "writable with {queued} of {bound} bytes queued");
+            let (queued, limit) = (output.queued(), output.limit());
+            assert!(limit == 0 || queued * 2 <= limit, "writable with {queued} of {limit} bytes queued");
         }
     }
 

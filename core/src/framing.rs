@@ -174,7 +174,7 @@ impl core::error::Error for FrameTooLong {}
 #[non_exhaustive]
 pub enum SendFrameError {
     /// The output has no room for all of the frame. `writable` follows, unless the frame exceeds the
-    /// [bound](Output::bound) of the output.
+    /// [limit](Output::limit) of the output.
     Full,
     /// The frame contains its delimiter, so that the peer would take it for several.
     Delimiter,
@@ -205,8 +205,8 @@ impl core::error::Error for SendFrameError {
 fn send_all(output: &mut Output<'_>, parts: [&[u8]; 3]) -> Result<(), SendFrameError> {
     let length = parts.iter().map(|part| part.len()).sum();
     if output.room() < length {
-        // More than the bound never fits, as in `Output::send`.
-        if length <= output.bound() {
+        // More than the limit never fits, as in `Output::send`.
+        if length <= output.limit() {
             output.request_writable_for(length);
         }
         return Err(SendFrameError::Full);

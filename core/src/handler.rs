@@ -33,7 +33,7 @@ pub enum Event<M> {
     /// New bytes have arrived; see [`Stream::bytes`](crate::Stream::bytes).
     Receive,
     /// There is room for output again, after a send that was refused or accepted only in part, or after
-    /// [`request_writable`](crate::Output::request_writable): at most half of the [bound](crate::Output::bound)
+    /// [`request_writable`](crate::Output::request_writable): at most half of the [limit](crate::Output::limit)
     /// is queued.
     Writable,
     /// All queued bytes have been passed to the operating system.

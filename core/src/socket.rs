@@ -205,7 +205,7 @@ impl<'a> Stream<'a> {
     /// # Errors
     ///
     /// [`Full`] if there is not enough room for all of them. `writable` follows, unless `bytes` are longer than
-    /// the [bound](Output::bound) of the output, for which there is never room. After `finish`, `close`,
+    /// the [limit](Output::limit) of the output, for which there is never room. After `finish`, `close`,
     /// `linger` or `abort` the result is always [`Full`], and `writable` does not follow.
     #[inline]
     pub fn send(&mut self, bytes: &[u8]) -> Result<(), Full> {

@@ -1,4 +1,4 @@
-//! Tests each bound from both sides (buffers, pools, sockets), and that reaching one does not affect other sockets.
+//! Tests each limit from both sides (buffers, pools, sockets), and that reaching one does not affect other sockets.
 #![allow(
     clippy::cast_possible_truncation,
     clippy::excessive_nesting,
@@ -100,7 +100,7 @@ fn request_writable_brings_writable_once_and_not_within_the_callback() {
     assert_eq!(bench.run(token), Action::Wait(Interest::READ));
 }
 
-/// The documentation of `Writable`: "at most half of the output bound is queued"; "there is room for output again".
+/// The documentation of `Writable`: "at most half of the output limit is queued"; "there is room for output again".
 #[test]
 fn writable_means_room_whatever_the_limit() {
     for limit in 1..6 {
@@ -149,7 +149,7 @@ fn writable_never_spins() {
     }
 }
 
-/// A send that needs more blocks than the pool has free, but does not exceed the bound.
+/// A send that needs more blocks than the pool has free, but does not exceed the limit.
 #[test]
 fn waiting_for_more_blocks_than_there_are_is_no_spin() {
     let config = Config { output_blocks: 3, ..PLAIN };
@@ -175,7 +175,7 @@ fn waiting_for_more_blocks_than_there_are_is_no_spin() {
     assert_eq!(bench.outputs(asker), [2; 100]);
 }
 
-/// The bound of one socket exceeds the pool: a send larger than the whole pool can never fit either.
+/// The limit of one socket exceeds the pool: a send larger than the whole pool can never fit either.
 #[test]
 fn a_send_beyond_the_whole_pool_does_not_wait_for_ever() {
     for (output_blocks, n) in [(1, 65), (1, 128), (2, 129), (2, 256)] {
@@ -595,7 +595,7 @@ fn want_room_is_not_answered_before_something_has_changed() {
     let _ = act.tell(&mut bench, one, |socket| {
         socket.send(&[1; 128]).unwrap();
         let (_, mut output, _) = socket.split();
-        assert_eq!(output.room(), 64, "although half of the bound is free");
+        assert_eq!(output.room(), 64, "although half of the limit is free");
         output.request_writable_for(65);
     });
     bench.events();

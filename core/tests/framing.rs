@@ -89,7 +89,7 @@ fn a_frame_above_the_bound_never_fits_and_writable_does_not_follow() {
     let mut bench = Bench::new(
         &PLAIN,
         on(Event::Receive, |socket| {
-            let frame = vec![b'.'; socket.stream.split().1.bound()];
+            let frame = vec![b'.'; socket.stream.split().1.limit()];
             assert_eq!(Lines::new().send(&mut socket.stream.split().1, &frame), Err(SendFrameError::Full));
             assert!(!socket.is_writable_pending());
         }),

@@ -134,10 +134,10 @@ fn held_bytes_occupy_a_block_of_their_own() {
         &PLAIN,
         on(Event::Receive, |socket| {
             let (_, mut output) = socket.stream.split();
-            let (bound, block) = (output.bound(), output.free_block());
+            let (limit, block) = (output.limit(), output.free_block());
             let is = |output: &lightcone_core::Output<'_>, queued, occupied| {
                 assert_eq!((output.queued(), output.occupied()), (queued, occupied));
-                assert_eq!(output.occupied() + output.room(), bound);
+                assert_eq!(output.occupied() + output.room(), limit);
             };
             is(&output, 0, 0);
             output.send(b"front ").unwrap();
@@ -150,7 +150,7 @@ fn held_bytes_occupy_a_block_of_their_own() {
             is(&output, 11, block + 5);
             let room = output.room();
             output.send(&vec![b'.'; room]).unwrap();
-            is(&output, 11 + room, bound);
+            is(&output, 11 + room, limit);
         }),
     );
     let token = bench.open();

@@ -100,8 +100,8 @@ fn honest(socket: &Socket<'_, Data>, event: Event<u32>, ledger: &Ledger, config:
         Event::Sent => assert_eq!(socket.queued(), 0, "`sent` with bytes queued"),
         Event::Receive => assert!(!socket.bytes().is_empty()),
         Event::Writable => {
-            let bound = config.output_limit * config.block_size;
-            assert!(socket.queued() <= bound / 2, "`writable` above the low water mark");
+            let limit = config.output_limit * config.block_size;
+            assert!(socket.queued() <= limit / 2, "`writable` above the low water mark");
         }
         Event::Timeout => {
             let at = ledger.deadline.expect("no deadline was set");
@@ -758,10 +758,10 @@ impl Walk {
             if event == Event::Open {
                 let room = socket.room();
                 socket.send(&vec![1; room]).unwrap();
-                // Only the first socket can fill its queue to its bound; the others share what is left.
+                // Only the first socket can fill its queue to its limit; the others share what is left.
                 if sockets_served.replace(sockets_served.get() + 1) == 0 {
-                    let bound = output_blocks.min(output_limit) * block_size;
-                    assert_eq!(room, bound, "one socket alone fills its queue to its bound");
+                    let limit = output_blocks.min(output_limit) * block_size;
+                    assert_eq!(room, limit, "one socket alone fills its queue to its limit");
                 }
             }
         });

@@ -204,7 +204,7 @@ impl<S: State> EventWriter<'_, '_, S> {
     /// # Errors
     /// [`Full`] if there is no room, because the client reads slowly. The feed is called again when there is; it has to
     /// keep the event, replace it by a later one, or drop it. An event that can never be sent, as it is larger than the
-    /// [output bound](lightcone_core::Output::bound) or not valid, ends the connection.
+    /// [output limit](lightcone_core::Output::limit) or not valid, ends the connection.
     pub fn send<D: Display>(&mut self, event: &ServerEvent<'_, D>) -> Result<(), Full> {
         let result = write!(self.io, "{event}");
         self.sent |= result.is_ok();

@@ -51,8 +51,8 @@ use crate::stats::Stats;
 /// stalls and draining. The idle timeout does not run during a request. The times allowed for a head or a body that has
 /// begun, and for a response, are [`Limits`].
 ///
-/// The [output bound](lightcone_core::Output::bound) of a socket must be at least 512 bytes, otherwise the first
-/// connection panics. The server begins with a request only when half of the bound is free, so a response that is sent
+/// The [output limit](lightcone_core::Output::limit) of a socket must be at least 512 bytes, otherwise the first
+/// connection panics. The server begins with a request only when half of the limit is free, so a response that is sent
 /// at once can always have that size.
 ///
 /// # Route handlers

@@ -194,7 +194,7 @@ impl Response<'_> {
             return Reply::failed();
         };
         // small enough for the room that a handler has
-        if text.len() <= self.writer.output.bound() / 4 {
+        if text.len() <= self.writer.output.limit() / 4 {
             return self.json(&text).into_any();
         }
         if !self.writer.scratch.extra.own_type {

@@ -34,8 +34,8 @@ use crate::transfer::{
 
 mod unwinding;
 
-/// The smallest output bound that a socket may have: `writable` comes when half of it is free.
-const BOUND_MIN: usize = 2 * ROOM_MIN;
+/// The smallest output limit that a socket may have: `writable` comes when half of it is free.
+const OUTPUT_MIN: usize = 2 * ROOM_MIN;
 
 /// The longest time limit of a body that is gathered.
 const TIME_MAX: Duration = Duration::from_secs(24 * 60 * 60);
@@ -71,14 +71,14 @@ impl<S: State, R: Routes<S>> Handler for Http<S, R> {
     }
 
     /// # Panics
-    /// If the output bound of the socket is so small that requests would wait for room forever. The check is here so
+    /// If the output limit of the socket is so small that requests would wait for room forever. The check is here so
     /// that this shows with the first connection, not with the first slow peer.
     fn open(&mut self, socket: &mut Socket<'_, Self::Data>, _: &mut Context<'_, Self::Message>) {
         let (_, output) = socket.stream.split();
-        let bound = output.bound(); // 0 if the peer has disconnected already
+        let limit = output.limit(); // 0 if the peer has disconnected already
         assert!(
-            bound == 0 || bound >= BOUND_MIN,
-            "a socket may queue {bound} bytes of output, and an HTTP server needs {BOUND_MIN}"
+            limit == 0 || limit >= OUTPUT_MIN,
+            "a socket may queue {limit} bytes of output, and an HTTP server needs {OUTPUT_MIN}"
         );
     }
 

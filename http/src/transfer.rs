@@ -321,7 +321,7 @@ impl<'t, S: State> Transfer<'t, S> {
     ///
     /// # Errors
     /// [`Full`] if there is no room for all of the text; the exchange is called again when there is. A text that is
-    /// longer than the output's bound, or whose `Display` fails, can never be written: then the connection ends. Also
+    /// longer than the output's limit, or whose `Display` fails, can never be written: then the connection ends. Also
     /// [`Full`] if the text is longer than what is left of the announced length.
     pub fn write_fmt(&mut self, text: fmt::Arguments<'_>) -> Result<(), Full> {
         let held = self.try_head();
@@ -457,7 +457,7 @@ impl<'t, S: State> Transfer<'t, S> {
     /// Announce their names with [`Response::announce_trailers`]. Returns what the exchange should return:
     /// [`Flow::Done`]; [`Flow::More`] if there is no room now, to be called again when there is; [`Flow::Abort`] if a
     /// field is invalid or must not be in a trailer section ([`Trailers`]), or if the fields have more than
-    /// [`FIELDS_MAX`](crate::FIELDS_MAX) bytes in total or do not fit into the output's bound.
+    /// [`FIELDS_MAX`](crate::FIELDS_MAX) bytes in total or do not fit into the output's limit.
     ///
     /// ```
     /// use lightcone_http::{Exchange, Flow, Http, State, Transfer};
@@ -492,7 +492,7 @@ impl<'t, S: State> Transfer<'t, S> {
             extra.add_trailer(name, *value);
         }
         let length = LAST_CHUNK.len() + extra.lines().len();
-        if extra.failed || output.bound() > 0 && length > output.bound() {
+        if extra.failed || output.limit() > 0 && length > output.limit() {
             return Flow::Abort;
         }
         let (last_line, end) = LAST_CHUNK.split_at(LAST_CHUNK.len() - 2);
@@ -550,7 +550,7 @@ impl<'t, S: State> Transfer<'t, S> {
     ///
     /// # Errors
     /// [`Full`] if there is no room for all of them. The exchange is called again when there is, unless the pieces are
-    /// longer than [`bound`](Self::bound) together, for which there is never room.
+    /// longer than [`output_limit`](Self::output_limit) together, for which there is never room.
     ///
     /// # Panics
     /// If the connection was not upgraded.
@@ -559,7 +559,7 @@ impl<'t, S: State> Transfer<'t, S> {
         let length = pieces.iter().map(|piece| piece.len()).sum::<usize>();
         if length > self.output.room() {
             // For all of them at once: a `writable` for a single piece would come again and again, in vain.
-            if length <= self.output.bound() {
+            if length <= self.output.limit() {
                 self.output.request_writable_for(length);
             }
             return Err(Full);
@@ -572,8 +572,8 @@ impl<'t, S: State> Transfer<'t, S> {
     }
 
     /// Returns the maximum number of bytes that may wait to be sent; 0 if the connection is ending.
-    pub fn bound(&self) -> usize {
-        self.output.bound()
+    pub fn output_limit(&self) -> usize {
+        self.output.limit()
     }
 
     /// Returns the maximum number of bytes of the body that can wait to be consumed. An exchange must not wait for more:
@@ -582,7 +582,7 @@ impl<'t, S: State> Transfer<'t, S> {
         self.tools.connected.capacity
     }
 
-    /// Returns whether there is room now for a [deferred](Response::defer) response of half the socket's output bound.
+    /// Returns whether there is room now for a [deferred](Response::defer) response of half the socket's output limit.
     /// If not, the exchange is called again when there is. [`Exchange::advance`](crate::Exchange::advance) is called
     /// only when there is room; a [message](crate::Exchange::message) is delivered regardless.
     pub fn is_ready(&mut self) -> bool {
@@ -640,7 +640,7 @@ impl<'t, S: State> Transfer<'t, S> {
 
     /// Begins the response that was [deferred](Response::defer), with the status and fields that `head` sets and a
     /// body that is [written](Self::write) piece by piece: for bodies that may be larger than half of the output's
-    /// bound. Without a length the body is chunked. The head is [held back](Response::stream) while the request's
+    /// limit. Without a length the body is chunked. The head is [held back](Response::stream) while the request's
     /// body is being read.
     ///
     /// Returns [`Flow::Done`], which the exchange should return, if no body is to be written: for `HEAD`, for a status
@@ -958,7 +958,7 @@ impl ConnectionContext<'_> {
 /// The minimum room in the output, in bytes, with which a request is started.
 pub(crate) const ROOM_MIN: usize = 256;
 
-/// Returns the room in the output if at least as much is free as is occupied: then a response of half of the bound fits.
+/// Returns the room in the output if at least as much is free as is occupied: then a response of half of the limit fits.
 /// Otherwise requests `writable`.
 #[inline(always)]
 pub(crate) fn room_for_answer(output: &mut Output<'_>) -> Option<usize> {
@@ -979,7 +979,7 @@ pub(crate) fn can_hold(incoming: RequestBody, output: &mut Output<'_>) -> bool {
     incoming.has_ended() || output.queued() == 0 || has_room_to_hold(output)
 }
 
-/// Returns whether a response of half of the bound can be held back, which needs blocks of its own.
+/// Returns whether a response of half of the limit can be held back, which needs blocks of its own.
 #[cold]
 fn has_room_to_hold(output: &mut Output<'_>) -> bool {
     let before = output.mark();
@@ -988,7 +988,7 @@ fn has_room_to_hold(output: &mut Output<'_>) -> bool {
     output.rewind(before);
     if !fits {
         // more than there is room for, so that `writable` does not come before something has left
-        output.request_writable_for(output.bound());
+        output.request_writable_for(output.limit());
     }
     fits
 }
@@ -1046,8 +1046,8 @@ fn chunk(
 #[cold]
 fn never_fits(output: &Output<'_>, outgoing: ResponseBody, text: &fmt::Arguments<'_>) -> bool {
     let around = if outgoing == ResponseBody::Chunked { CHUNK_ROOM } else { 0 };
-    let bound = output.bound(); // 0 if the connection is ending
-    bound > 0 && displayed(text).is_none_or(|length| length > bound.saturating_sub(around) as u64)
+    let limit = output.limit(); // 0 if the connection is ending
+    limit > 0 && displayed(text).is_none_or(|length| length > limit.saturating_sub(around) as u64)
 }
 
 /// Returns the start of a chunk of `n` bytes, in four digits.

@@ -78,7 +78,7 @@ impl<S: State> Channel<'_, S> {
     ///
     /// # Errors
     /// [`Full`] if there is no room now, or if the connection is closing. A message with more than
-    /// [`bound`](Self::bound) bytes can never be sent at once: send it in [fragments](Self::send_fragment).
+    /// [`output_limit`](Self::output_limit) bytes can never be sent at once: send it in [fragments](Self::send_fragment).
     pub fn send_text(&mut self, text: &str) -> Result<(), Full> {
         self.send_fragment(MessageKind::Text, true, true, text.as_bytes())
     }
@@ -136,12 +136,12 @@ impl<S: State> Channel<'_, S> {
     }
 
     /// Returns the largest message that can be sent at once, when nothing else is queued.
-    pub fn bound(&self) -> usize {
+    pub fn output_limit(&self) -> usize {
         // the header of a server's frame has 2, 4 or 10 bytes
-        match self.io.bound() {
-            bound @ ..128 => bound.saturating_sub(2),
-            bound @ ..65_540 => (bound - 4).max(125),
-            bound => (bound - 10).max(65_535),
+        match self.io.output_limit() {
+            limit @ ..128 => limit.saturating_sub(2),
+            limit @ ..65_540 => (limit - 4).max(125),
+            limit => (limit - 10).max(65_535),
         }
     }
 

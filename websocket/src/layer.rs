@@ -144,7 +144,7 @@ pub trait WebSocket<S: State> {
     }
 
     /// Handles a message, or a piece of one that is longer than a [piece](MessageLimits::piece), than half of the input
-    /// buffer, or than [can be sent at once](Channel::bound).
+    /// buffer, or than [can be sent at once](Channel::output_limit).
     ///
     /// # Errors
     /// With [`Full`], the message stays in the input and the peer has to wait. The handler is called with it again when
@@ -343,9 +343,9 @@ impl<H> WebSocketExchange<H> {
         self.link.set(Link::BLOCKED, false);
         let capacity = io.capacity();
         let mut limits = H::CONFIG.limits;
-        // A handler can send each piece back at once. Nothing can be sent any more if the bound is 0.
+        // A handler can send each piece back at once. Nothing can be sent any more if the limit is 0.
         let (_, _, channel) = self.parts(io);
-        if let most @ 1.. = channel.bound() {
+        if let most @ 1.. = channel.output_limit() {
             limits.piece = limits.piece.min(u32::try_from(most).unwrap_or(u32::MAX));
         }
         while self.link.phase != Phase::Ended {

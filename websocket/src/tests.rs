@@ -106,7 +106,7 @@ struct Plain;
 
 impl WebSocket<App> for Plain {
     fn receive(&mut self, message: Message<'_>, channel: &mut Channel<'_, App>) -> Result<(), Full> {
-        assert!(message.bytes().len() <= channel.bound(), "a piece that can never be sent back");
+        assert!(message.bytes().len() <= channel.output_limit(), "a piece that can never be sent back");
         channel.send_fragment(message.kind(), message.is_first(), message.is_last(), message.bytes())
     }
 }

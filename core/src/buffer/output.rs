@@ -277,7 +277,7 @@ impl Output<'_> {
     /// Returns how many bytes can be queued at once: the most that [`send`](Self::send) ever takes. 0 once nothing more
     /// can be queued.
     #[must_use]
-    pub fn bound(&self) -> usize {
+    pub fn limit(&self) -> usize {
         usize::from(self.most) * self.pool.size()
     }
 
@@ -289,7 +289,7 @@ impl Output<'_> {
 
     /// Returns how many bytes of the socket's blocks cannot take further output: those that are
     /// [queued](Self::queued) or held back, those that have been sent from the first block, and those that were left
-    /// free in others. Together with [`room`](Self::room), this is the [bound](Self::bound), unless other sockets hold
+    /// free in others. Together with [`room`](Self::room), this is the [limit](Self::limit), unless other sockets hold
     /// blocks.
     #[must_use]
     pub fn occupied(&self) -> usize {
@@ -301,7 +301,7 @@ impl Output<'_> {
     ///
     /// # Errors
     ///
-    /// [`Full`] if there is not enough room. `writable` will come, unless `bytes` is more than the bound and so can
+    /// [`Full`] if there is not enough room. `writable` will come, unless `bytes` is more than the limit and so can
     /// never fit.
     #[inline]
     pub fn send(&mut self, bytes: &[u8]) -> Result<(), Full> {
@@ -326,8 +326,8 @@ impl Output<'_> {
             return Ok(());
         }
         if bytes.len() > self.room() {
-            // more than the bound never fits, so `writable` is not requested
-            if bytes.len() <= self.bound() {
+            // more than the limit never fits, so `writable` is not requested
+            if bytes.len() <= self.limit() {
                 self.refuse();
             }
             return Err(Full);
@@ -382,7 +382,7 @@ impl Output<'_> {
         n
     }
 
-    /// Requests `writable` without sending. It comes when at most half of the bound is queued, at the earliest after
+    /// Requests `writable` without sending. It comes when at most half of the limit is queued, at the earliest after
     /// this callback. A handler that receives it and requests it again, because the room is still too small, waits
     /// until some of what is queued has left or, with nothing queued, until another socket has returned a block. After
     /// `finish`, `close`, `linger` or `abort` it does not come.
@@ -400,15 +400,15 @@ impl Output<'_> {
     }
 
     /// Requests `writable` for when there may be room for `n` bytes, as a failed [`send`](Self::send) of `n` bytes
-    /// does. If there is too little room although at most half of the bound is queued, because other sockets hold the
+    /// does. If there is too little room although at most half of the limit is queued, because other sockets hold the
     /// blocks, it does not come before something has changed: bytes of this socket have left or, with none queued,
-    /// blocks were returned. For more than the bound, for which there is never room, it is the same as
+    /// blocks were returned. For more than the limit, for which there is never room, it is the same as
     /// [`request_writable`](Self::request_writable).
     pub fn request_writable_for(&mut self, n: usize) {
-        let bound = self.bound();
+        let limit = self.limit();
         if n <= self.room() {
-            self.chain.armed |= bound > 0;
-        } else if n <= bound {
+            self.chain.armed |= limit > 0;
+        } else if n <= limit {
             self.refuse();
         } else {
             self.request_writable();

@@ -1,4 +1,4 @@
-//! Tests of messages: their order, their bounds, and the handling of those that reach no socket.
+//! Tests of messages: their order, their limits, and the handling of those that reach no socket.
 
 use crate::bench::{Bench, Lone, Mate, Mute, Note, SMALL, group, mate, messages, ms, sockets, usual};
 use crate::net::Peer;

@@ -5,7 +5,7 @@ use crate::net::{Fate, Peer};
 use lightcone_core::poller::AloneWithMail;
 use lightcone_core::{Config, ErrorKind, Event, Interest, Sent, send_one_by_one};
 
-/// A configuration with a large output bound.
+/// A configuration with a large output limit.
 const LARGE: Config = Config { output_blocks: 200, output_limit: 160, ..SMALL };
 
 fn bytes(n: usize) -> Vec<u8> {

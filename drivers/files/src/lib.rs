@@ -57,7 +57,7 @@
 //! A file that gets shorter while it is sent ends the connection, since the announced length cannot be kept. Of one
 //! that grows, the announced length is sent.
 //!
-//! # Bounds
+//! # Limits
 //!
 //! | what | maximum | at the maximum |
 //! | --- | --- | --- |

@@ -449,7 +449,7 @@ impl<H: Handler> Handler for Probe<H> {
         let (closing, peer_ended, deadline) = (socket.is_closing(), socket.peer_closed(), socket.deadline());
         let active = socket.is_active();
         let (paused, owed) = (socket.is_paused(), socket.is_writable_pending());
-        let finished = socket.split().1.bound() == 0;
+        let finished = socket.split().1.limit() == 0;
         let held = socket.split().1.is_holding();
         let data = &mut *socket.data;
         data.queued += (after - before) as u64;

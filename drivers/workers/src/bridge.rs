@@ -44,7 +44,7 @@ pub(crate) struct BridgeState<M> {
     /// Whether input has been received that no callback will see.
     pub(crate) unread: bool,
 
-    /// Bytes to send: at most the output bound.
+    /// Bytes to send: at most the output limit.
     pub(crate) output: VecDeque<u8>,
     /// The closing action, after the output.
     pub(crate) order: Option<BridgeAction>,

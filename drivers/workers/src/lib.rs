@@ -91,7 +91,7 @@
 //! counts as sent once the poller has sent it, so `sent`, `writable` and the count of lost bytes are
 //! accurate.
 //!
-//! # Bounds
+//! # Limits
 //!
 //! | what | maximum | at the maximum |
 //! | --- | --- | --- |

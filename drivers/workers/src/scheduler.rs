@@ -18,7 +18,7 @@ pub(crate) struct Job<M> {
     pub(crate) pass: GatePermit,
 }
 
-/// Bounds of the bridges.
+/// Limits of the bridges.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BridgeLimits {
     /// Bytes of input that wait for a worker.

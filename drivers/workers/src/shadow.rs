@@ -409,7 +409,7 @@ impl<'s, H: Handler> Shadow<'s, H> {
                 self.left = true;
             }
         }
-        // Half of the bound, so that a socket is not paused and resumed for every few bytes.
+        // Half of the limit, so that a socket is not paused and resumed for every few bytes.
         let resumes = exchange.paused && exchange.input.len() <= worker.scheduler.limits().input / 2;
         let left = core::mem::take(&mut self.left);
         let notifies = (left || resumes) && !exchange.notified && exchange.end.is_none();

@@ -37,7 +37,7 @@ pub enum Error {
     Sockets(usize),
     /// The number of messages is out of range.
     Messages(usize),
-    /// The output bound is out of range.
+    /// The output limit is out of range.
     OutputLimit(usize),
     /// Another setting is invalid.
     Config(ConfigError),

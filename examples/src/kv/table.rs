@@ -1,4 +1,4 @@
-//! The table: items by key, with expiry, versions and a bound of its memory.
+//! The table: items by key, with expiry, versions and a limit of its memory.
 //!
 //! A table belongs to one thread; [`Shards`](super::shards::Shards) divides keys among tables that threads share.
 //!
@@ -33,7 +33,7 @@ pub const NEVER: u64 = u64::MAX;
 pub const OVERHEAD: usize =
     size_of::<Entry>() + 2 * size_of::<u32>() + size_of::<Item>() + 2 * size_of::<usize>() + 32;
 
-/// The bounds of a table.
+/// The limits of a table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
     /// The maximum of what all items and drafts are charged.
@@ -92,7 +92,7 @@ pub trait Store {
     /// Calls `work` with every table, one after another.
     fn each(&mut self, work: impl FnMut(&mut Table));
 
-    /// Returns the bounds of all tables together.
+    /// Returns the limits of all tables together.
     fn limits(&self) -> Limits;
 }
 

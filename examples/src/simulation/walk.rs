@@ -140,10 +140,10 @@ impl Walker {
             0 => {
                 let n = there.min(1 + walk.whims.below(200) as usize);
                 let piece = input.bytes().get(..n).unwrap_or_default();
-                let (room, bound) = (output.room(), output.bound());
+                let (room, limit) = (output.room(), output.limit());
                 let taken = output.send(piece).is_ok();
                 assert!(taken || n > room, "bounds: {n} bytes are refused, with room for {room}");
-                if !taken && n <= bound {
+                if !taken && n <= limit {
                     assert!(
                         socket.is_writable_pending(),
                         "contract: a send was refused, and writable is not pending"

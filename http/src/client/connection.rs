@@ -260,7 +260,7 @@ impl<F: Fetch> Ongoing<F> {
             let request = self.fetch.request();
             let head = request.head().map_err(FetchCause::Request)?;
             // Nothing can be queued on a connection that has ended already: `close` follows, with the reason.
-            if output.bound() > 0 && head.length() > output.bound() {
+            if output.limit() > 0 && head.length() > output.limit() {
                 return Err(FetchCause::RequestTooLarge);
             }
             if head.send(&mut output).is_err() {

@@ -128,13 +128,13 @@ impl Response<'_> {
 
     /// Sends a plain text.
     ///
-    /// Bodies that are sent at once must fit into the output buffer. At least half of its bound is free when a handler
+    /// Bodies that are sent at once must fit into the output buffer. At least half of its limit is free when a handler
     /// runs. A larger body that does not fit is replaced by a 500, which is [counted](crate::Stats::oversized) and
     /// logged with the [reason](crate::Fault::TooLarge): use [`generate`](Self::generate) or [`stream`](Self::stream)
     /// instead.
     ///
     /// # Panics
-    /// In builds with debug assertions, if a body larger than half of the bound does not fit.
+    /// In builds with debug assertions, if a body larger than half of the limit does not fit.
     #[inline(always)]
     pub fn text(mut self, body: &str) -> Reply<Done> {
         if self.writer.plain(body.as_bytes()) {

@@ -59,7 +59,7 @@ pub(crate) struct Scratch {
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum Fault {
-    /// The response was to be sent at once but is larger than half of the socket's output bound, and more than that is
+    /// The response was to be sent at once but is larger than half of the socket's output limit, and more than that is
     /// not guaranteed. Use [`Response::generate`](crate::Response::generate) or [`stream`](crate::Response::stream).
     TooLarge,
     /// Other sockets hold the blocks that the response needs.
@@ -98,7 +98,7 @@ pub(crate) trait Sink {
     fn hold(&mut self, mark: Checkpoint);
     fn is_holding(&self) -> bool;
     fn queued(&self) -> usize;
-    fn bound(&self) -> usize;
+    fn limit(&self) -> usize;
     fn write_fmt(&mut self, text: fmt::Arguments<'_>) -> Result<(), Full>;
 }
 
@@ -146,8 +146,8 @@ impl Sink for Output<'_> {
         Output::queued(self)
     }
 
-    fn bound(&self) -> usize {
-        Output::bound(self)
+    fn limit(&self) -> usize {
+        Output::limit(self)
     }
 
     fn write_fmt(&mut self, text: fmt::Arguments<'_>) -> Result<(), Full> {
@@ -287,7 +287,7 @@ impl ResponseWriter<'_> {
     /// In builds with debug assertions, if the body is too large to be sent at once, so that tests reveal it.
     #[cold]
     pub(crate) fn does_not_fit(&mut self, length: u64) {
-        let half = self.output.bound() / 2;
+        let half = self.output.limit() / 2;
         self.scratch.fault = if length > half as u64 { Fault::TooLarge } else { Fault::NoRoom };
         debug_assert!(
             cfg!(test) || half == 0 || length <= half as u64,

@@ -15,7 +15,7 @@ use super::random::Random;
 /// The clock of a test server.
 const NOW: u64 = 784_111_777;
 const SHORT: &[u8] = b"0123456789";
-/// Larger than the output bound of a test server, which is 32 KiB.
+/// Larger than the output limit of a test server, which is 32 KiB.
 static LONG: [u8; 100_000] = {
     let mut bytes = [0; 100_000];
     let mut at = 0_u32;

@@ -484,7 +484,7 @@ fn responses_with_a_block_of_their_own_leave_room_for_the_next() {
 }
 
 /// The room for a response is compared with the blocks that are in use, not with the bytes in them: a text that fits
-/// into half of the bound waits for blocks instead of being refused.
+/// into half of the limit waits for blocks instead of being refused.
 #[test]
 fn half_of_the_bound_fits_after_responses_with_a_block_of_their_own() {
     const TEXT: usize = 1_200;

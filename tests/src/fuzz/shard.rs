@@ -2,7 +2,7 @@
 //!
 //! An input is a script from which the driver and the handler read in turn. For every script the event contract holds,
 //! each action can be carried out, no byte is lost, duplicated or out of place, timeouts are neither early nor late, a
-//! token of a closed socket reaches no other socket, buffers keep to their bounds, each socket ends once, and all slots
+//! token of a closed socket reaches no other socket, buffers keep to their limits, each socket ends once, and all slots
 //! and blocks are free at the end.
 //!
 //! The same input also drives two shards: one call by call, the other by `FastPath::receive`, `Connection::receive` and
@@ -249,13 +249,13 @@ impl App<'_> {
             ledger.queued - ledger.sent,
             "the queue holds what was queued and not sent"
         );
-        let bound = self.config.output_limit.min(self.config.output_blocks) * self.config.block_size;
-        assert!(socket.queued() <= bound, "more queued than is allowed");
+        let limit = self.config.output_limit.min(self.config.output_blocks) * self.config.block_size;
+        assert!(socket.queued() <= limit, "more queued than is allowed");
         let timeouts = &self.config.timeouts;
         match event {
             Event::Sent => assert_eq!(socket.queued(), 0),
             Event::Receive => assert!(!socket.bytes().is_empty()),
-            Event::Writable => assert!(socket.queued() <= bound / 2, "`writable` above the low water mark"),
+            Event::Writable => assert!(socket.queued() <= limit / 2, "`writable` above the low water mark"),
             Event::Timeout => {
                 let at = ledger.deadline.take().expect("a timeout without a deadline");
                 assert!(at <= socket.now(), "a timeout {:?} early", at - socket.now());

@@ -119,8 +119,8 @@ fn a_slow_reader_slows_its_sender_and_costs_bounded_memory() {
         written.push(done);
     }
     let grown = rig.relay.resident_bytes().saturating_sub(before);
-    let bound = LINKS * 192 * 1_024 + MEBIBYTE; // the documented bound, and a margin for warming up
-    assert!(grown <= bound, "{grown} bytes for {LINKS} links");
+    let limit = LINKS * 192 * 1_024 + MEBIBYTE; // the documented limit, and a margin for warming up
+    assert!(grown <= limit, "{grown} bytes for {LINKS} links");
     for ((client, server), written) in links.into_iter().zip(written) {
         drop(server); // with nothing unread: a clean end
         assert_same(&read_to_end(&client), &bytes[..written]);

@@ -1,4 +1,4 @@
-//! What pollers and peers are told: readiness, and the completions of operations.
+//! How pollers and peers are notified: readiness, and the completions of operations.
 
 use lightcone_core::{Interest, Sent};
 

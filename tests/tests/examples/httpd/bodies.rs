@@ -200,6 +200,6 @@ fn peers_that_do_not_read_cost_bounded_memory_and_delay_no_other() {
     assert_eq!(super::client::get(&server, "/foo").text(), "bar");
     let grown = server.resident_bytes().saturating_sub(before);
     // 32 KiB of output each, and the input of one receive for the senders.
-    let bound = 2 * PEERS * 32 * 1_024 + PEERS * 128 * 1_024 + MEBIBYTE;
-    assert!(grown <= bound, "{grown} bytes for {} peers, {bound} allowed", peers.len());
+    let limit = 2 * PEERS * 32 * 1_024 + PEERS * 128 * 1_024 + MEBIBYTE;
+    assert!(grown <= limit, "{grown} bytes for {} peers, {limit} allowed", peers.len());
 }
