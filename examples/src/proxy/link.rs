@@ -1,6 +1,6 @@
 //! One request on its way: the half that faces the client, and the half that faces an upstream.
 //!
-//! Both are on one poller. They share a [`Link`], which has a pipe for each direction, and call each other by messages
+//! Both are on one poller. They share a `Link`, which has a pipe for each direction, and call each other by messages
 //! when there is something to do. A pipe holds at most [`PIPE_MAX`] bytes: what does not fit stays in the input of the
 //! socket that it came from, which is not read any more, so the slower side slows the other one down.
 

@@ -223,7 +223,11 @@ impl<const N: usize> Selection<N> {
     ///
     /// # Errors
     /// What the exchange returns, if there is no room for the lines or nothing is left.
-    fn next<S: State>(&mut self, of: &Representation<'_>, io: &mut Transfer<'_, S>) -> Result<(u64, usize), Flow> {
+    fn next<S: State>(
+        &mut self,
+        of: &Representation<'_>,
+        io: &mut Transfer<'_, S>,
+    ) -> Result<(u64, usize), Flow> {
         let most = |left| usize::try_from(left).unwrap_or(usize::MAX);
         if self.count == 0 {
             let left = io.remaining().unwrap_or(0);

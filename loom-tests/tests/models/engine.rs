@@ -428,76 +428,76 @@ fn messages_between_pollers() {
     });
 }
 
+/// How many messages the socket that opens second posts.
+const POSTS: usize = 3;
+
+/// Posts to the first socket, again when there is room for what was refused.
+struct Poster {
+    tokens: Arc<Mutex<Vec<Token>>>,
+    refused: Arc<Mutex<usize>>,
+    to: Option<Token>,
+    left: usize,
+    got: usize,
+}
+
+impl Poster {
+    fn post(&mut self, socket: &Socket<'_, ()>, cx: &mut Context<'_, Option<Token>>) {
+        let Some(to) = self.to else { return };
+        while self.left > 0 {
+            match cx.post(to, Some(socket.token())) {
+                Ok(()) => self.left -= 1,
+                Err(Rejected::Full(_)) => {
+                    *self.refused.lock().unwrap() += 1;
+                    return cx.request_room(to.poller(), Some(socket.token())).expect("the first request");
+                }
+                Err(refused) => panic!("{refused:?}"),
+            }
+        }
+    }
+}
+
+impl Handler for Poster {
+    type Data = ();
+    type Message = Option<Token>; // the socket to notify when all have arrived
+
+    fn admit(&mut self, _: Origin, _: &Address) -> Option<()> {
+        Some(())
+    }
+
+    fn open(&mut self, socket: &mut Socket<'_, ()>, cx: &mut Context<'_, Option<Token>>) {
+        let mut tokens = self.tokens.lock().unwrap();
+        self.to = tokens.first().copied();
+        tokens.push(socket.token());
+        drop(tokens);
+        self.left = POSTS;
+        self.post(socket, cx);
+    }
+
+    fn room(&mut self, socket: &mut Socket<'_, ()>, _: PollerId, cx: &mut Context<'_, Option<Token>>) {
+        self.post(socket, cx);
+    }
+
+    fn message(
+        &mut self,
+        socket: &mut Socket<'_, ()>,
+        back: Option<Token>,
+        cx: &mut Context<'_, Option<Token>>,
+    ) {
+        self.got += 1;
+        if let Some(back) = back {
+            if self.got < POSTS {
+                return;
+            }
+            cx.post(back, None).expect("room");
+        }
+        socket.send(b"!").expect("room");
+    }
+}
+
 /// The socket that opens second posts more to the first one than its poller's mailbox holds, and requests to be
 /// notified when there is room. Everything arrives: no wake-up is missing on the way of the request or of its answer.
 #[test]
 fn room_for_what_was_refused() {
-    const POSTS: usize = 3;
-
-    struct Poster {
-        tokens: Arc<Mutex<Vec<Token>>>,
-        refused: Arc<Mutex<usize>>,
-        to: Option<Token>,
-        left: usize,
-        got: usize,
-    }
-
-    impl Poster {
-        fn post(&mut self, socket: &Socket<'_, ()>, cx: &mut Context<'_, Option<Token>>) {
-            let Some(to) = self.to else { return };
-            while self.left > 0 {
-                match cx.post(to, Some(socket.token())) {
-                    Ok(()) => self.left -= 1,
-                    Err(Rejected::Full(_)) => {
-                        *self.refused.lock().unwrap() += 1;
-                        return cx
-                            .request_room(to.poller(), Some(socket.token()))
-                            .expect("the first request");
-                    }
-                    Err(refused) => panic!("{refused:?}"),
-                }
-            }
-        }
-    }
-
-    impl Handler for Poster {
-        type Data = ();
-        type Message = Option<Token>; // the socket to notify when all have arrived
-
-        fn admit(&mut self, _: Origin, _: &Address) -> Option<()> {
-            Some(())
-        }
-
-        fn open(&mut self, socket: &mut Socket<'_, ()>, cx: &mut Context<'_, Option<Token>>) {
-            let mut tokens = self.tokens.lock().unwrap();
-            self.to = tokens.first().copied();
-            tokens.push(socket.token());
-            drop(tokens);
-            self.left = POSTS;
-            self.post(socket, cx);
-        }
-
-        fn room(&mut self, socket: &mut Socket<'_, ()>, _: PollerId, cx: &mut Context<'_, Option<Token>>) {
-            self.post(socket, cx);
-        }
-
-        fn message(
-            &mut self,
-            socket: &mut Socket<'_, ()>,
-            back: Option<Token>,
-            cx: &mut Context<'_, Option<Token>>,
-        ) {
-            self.got += 1;
-            if let Some(back) = back {
-                if self.got < POSTS {
-                    return;
-                }
-                cx.post(back, None).expect("room");
-            }
-            socket.send(b"!").expect("room");
-        }
-    }
-
     check("engine::room_for_what_was_refused", &["refused", "not refused"], |seen| {
         let (tokens, refused) = (Arc::default(), Arc::new(Mutex::new(0)));
         let count = Arc::clone(&refused);
