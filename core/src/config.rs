@@ -179,6 +179,10 @@ pub struct Config {
     /// The rate at which the [`Poller`](crate::poller::Poller) admits connections that it accepts; one beyond the rate
     /// is closed at once and counted in [`Stats::over_rate`](crate::Stats::over_rate). Default `None`: no limit. A
     /// shard without a poller ignores this field. In an engine, each poller that accepts has the rate for itself.
+    ///
+    /// A connection counts when it is accepted, also if [`Handler::admit`](crate::Handler::admit) rejects it then. So a
+    /// peer beyond a limit of its own, as of [`LimitPeers`](crate::LimitPeers), can use the rate up for others; a
+    /// filter of the driver decides before.
     pub accept_rate: Option<Rate>,
     /// The timeouts of the sockets.
     pub timeouts: Timeouts,

@@ -225,6 +225,10 @@ impl<'p, 's, D> Connection<'p, 's, D> {
         let orderly = control.asked.has(Requests::CLOSE) || control.asked.has(Requests::LINGER);
         if control.state.is_live() && orderly && !control.asked.has(Requests::ABORT) {
             control.set_close_reason(CloseReason::HandlerPanic);
+            if !control.flags.has(Flags::PEER_ENDED) {
+                // how much of the input was unread is lost with the callback, so the close is staged in any case
+                control.asked.set(Requests::LINGER);
+            }
             self.settle_asked();
         } else if control.state != State::Closed {
             self.abort_with(CloseReason::HandlerPanic);

@@ -605,6 +605,10 @@ impl<'a, M> Context<'a, M> {
     /// }
     /// ```
     ///
+    /// Request only after [`Rejected::Full`]: of a poller that has ended, there is an answer at once, and a handler that
+    /// requests again each time keeps its poller busy. A socket that is still connecting when there is room is not
+    /// notified.
+    ///
     /// # Errors
     ///
     /// [`RoomError::Full`] if too many requests wait on this poller. [`RoomError::Unsupported`] if `room_requests` is

@@ -7,11 +7,12 @@ use crate::handler::{Context, Event, Handler, Origin, PollerEvent};
 use crate::socket::Socket;
 use crate::sync::{PeerLimits, PeerPermit, PeerPlace};
 
-/// A handler that wraps another one and turns away a peer that has too many connections.
+/// A handler that wraps another one and rejects the connections of a peer that has too many.
 ///
-/// `R` is a pointer to the [`PeerLimits`] that all pollers share: an `Arc`, or a reference to a static. Without limits
-/// (`None`) everything is passed on. Only accepted sockets count, from `admit` until their slot is free again. A peer
-/// that is turned away is counted in [`Stats::rejected`](crate::Stats::rejected) and [`PeerLimits::refused`].
+/// `R` is a pointer to the [`PeerLimits`] that all pollers share: an `Arc`, or a reference to a static. With `None`, no
+/// connection is rejected. Only accepted sockets with an IP address count, from `admit` until their slot is free again.
+/// A rejected connection is counted in [`Stats::rejected`](crate::Stats::rejected) and [`PeerLimits::refused`]; on
+/// worker threads, which decide after the poller has admitted the socket, only in the latter.
 ///
 /// ```
 /// use lightcone_core::LimitPeers;

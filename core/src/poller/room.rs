@@ -1,8 +1,9 @@
 //! The handlers' requests to be notified when a mailbox has room.
 //!
-//! A request waits in the queue of its poller. The poller asks the full one once for all of its requests, by a command;
-//! that one answers when its mailbox has room, by a bit that needs none. The invariant: between turns, for each poller
-//! that a queued request names, an ask is on its way there, is kept there, or is answered; or the next turn asks again.
+//! A request waits in the queue of its poller. That poller sends the one whose mailbox is full one command for all of
+//! its requests. The other one answers once it has room, by setting a bit, which needs no room itself. The invariant:
+//! between turns, for each poller that a queued request names, an ask is on its way there, is kept there, or is answered;
+//! or the next turn asks again.
 
 use core::mem::MaybeUninit;
 

@@ -494,9 +494,12 @@ where
         self.io.rooms.ask_at = None;
         for place in 0..self.io.rooms.len() {
             let Some(RoomRequest { at, .. }) = self.io.rooms.get(place) else { break };
-            if self.io.membership.ask_room(at) == RoomAsk::Busy {
-                self.io.rooms.ask_at = Some(self.io.now + ASK_AGAIN);
-            }
+            let ask_at = match self.io.membership.ask_room(at) {
+                RoomAsk::Asked => continue,
+                RoomAsk::Busy => self.io.now + ASK_AGAIN,
+                RoomAsk::Gone => self.io.now, // the answer is there already, and no notice of it comes
+            };
+            self.io.rooms.ask_at = Instant::earlier(self.io.rooms.ask_at, Some(ask_at));
         }
     }
 

@@ -44,7 +44,7 @@ impl Default for PeerPlace {
 /// an IPv6 address, which is what one network gets. Unix-domain sockets are not limited. All pollers of an engine share
 /// one limit.
 ///
-/// The table is fixed: `S` holds its places of a word each, a power of two from 16 on. A prefix with connections takes
+/// The table is fixed: `S` holds its places of a word each, at least 16, best a multiple of 16 (fewer admit nothing). A prefix with connections takes
 /// one of 16 places, which the seed and a hash select. If all of them are taken by other prefixes, the connection is
 /// refused as well. With four times as many places as connections, the chance of that is about one in a million. A
 /// place keeps 48 bits of the hash, or 16 on 32-bit machines, where prefixes that agree in them share a limit. Choose
@@ -124,7 +124,7 @@ impl<S: AsRef<[PeerPlace]>> PeerLimits<S> {
     /// Returns the places of a hash, and what identifies it there.
     fn locate(&self, hash: u64) -> (usize, usize) {
         let places = self.places.as_ref().len();
-        let first = (hash as usize) & places.wrapping_sub(1) & !(WAYS - 1);
+        let first = hash as usize % (places / WAYS).max(1) * WAYS;
         (first, (hash as usize) & !COUNT)
     }
 
@@ -241,6 +241,15 @@ mod tests {
         assert_eq!((limits.refused(), counted(&limits)), (100, 300));
         drop(permits);
         assert_eq!(counted(&limits), 0);
+    }
+
+    #[test]
+    fn any_number_of_places_from_sixteen_on_serves_every_peer() {
+        for places in [16, 17, 100] {
+            let limits = limits(places, 1);
+            assert!((0..50).all(|peer| limits.acquire(v4(peer)).is_some()), "{places}");
+        }
+        assert!(limits(15, 1).acquire(v4(1)).is_none());
     }
 
     #[test]

@@ -394,3 +394,28 @@ fn a_handler_that_always_asks_again_keeps_its_poller_from_nothing() {
     assert_eq!(lone.poller.next_turn(), Some(at(0)));
     stop(vec![lone]);
 }
+
+/// There is no notice of an answer that is there already, so the poller must not sleep.
+#[test]
+fn a_poller_without_others_answers_every_request() {
+    let mut bench: Bench<Alone, false> = Bench::place(&Config { room_requests: 2, ..SMALL }, Alone);
+    bench.react(|socket, event, cx| match event {
+        Event::Receive | Event::Room(_) => {
+            socket.consume_all();
+            cx.request_room(PollerId(3), Some(socket.token())).unwrap();
+        }
+        Event::Shutdown => socket.close(),
+        _ => {}
+    });
+    let wire = bench.attach();
+    bench.turn();
+    wire.says(b"x");
+    bench.turn();
+    bench.trace();
+    for _ in 0..3 {
+        assert_eq!(bench.due(), Some(0));
+        bench.turn();
+        assert_eq!(bench.trace(), ["0 room"]);
+    }
+    bench.stop(0);
+}

@@ -1,93 +1,143 @@
-//! Limits of accepting in simulated engines: they hold with every seed, and peers that try again are served in the end.
-#![allow(clippy::std_instead_of_alloc, reason = "a test is built with std")]
+//! The limits of a simulation, at and beyond their values, and the messages of failures.
+#![allow(
+    clippy::excessive_nesting,
+    clippy::indexing_slicing,
+    clippy::needless_pass_by_ref_mut,
+    clippy::panic,
+    clippy::std_instead_of_alloc,
+    clippy::unwrap_used,
+    reason = "as in every test: a failure is a panic"
+)]
 
-use core::cell::Cell;
+mod common;
+
 use core::time::Duration;
-use std::rc::Rc;
 
-use lightcone_core::sync::{PeerLimits, PeerPlace};
-use lightcone_core::{Address, CloseReason, Config, Context, Handler, LimitPeers, Origin, Rate, Socket};
-use lightcone_sim::{Engine, Script, Sim, check};
+use common::{Echo, echo_scenario};
+use lightcone_core::Config;
+use lightcone_core::balance::Policy;
+use lightcone_sim::{Engine, Limits, POLLERS_MAX, Runner, Script, Sim, check, pattern};
 
-const MOST: u16 = 2;
-
-/// Sends everything back, and counts the open sockets of all pollers.
-struct Echo {
-    open: Rc<Cell<u16>>,
-    most: u16,
-}
-
-impl Handler for Echo {
-    type Data = ();
-    type Message = core::convert::Infallible;
-
-    fn admit(&mut self, _: Origin, _: &Address) -> Option<()> {
-        self.open.set(self.open.get() + 1);
-        assert!(self.open.get() <= self.most, "limit: {} connections", self.open.get());
-        Some(())
-    }
-
-    fn receive(&mut self, socket: &mut Socket<'_, ()>, _: &mut Context<'_, Self::Message>) {
-        let (mut input, mut output) = socket.stream.split();
-        let taken = output.send_some(input.bytes());
-        input.consume(taken);
-    }
-
-    fn writable(&mut self, socket: &mut Socket<'_, ()>, cx: &mut Context<'_, Self::Message>) {
-        self.receive(socket, cx);
-    }
-
-    fn close(&mut self, _: &mut Socket<'_, ()>, _: CloseReason, _: &mut Context<'_, Self::Message>) {
-        self.open.set(self.open.get() - 1);
-    }
-}
-
-fn peers(sim: &mut Sim<'_>, address: core::net::SocketAddr) {
-    for _ in 0..8 {
-        let script = Script::to(address).send("hello").receive("hello").half_close().until_end();
-        sim.peer(script.retry(u32::MAX, Duration::from_millis(100)));
+fn message(runner: &Runner, scenario: &dyn Fn(&mut Sim<'_>)) -> String {
+    match runner.run(1, scenario) {
+        Ok(_) => String::new(),
+        Err(failure) => failure.message,
     }
 }
 
 #[test]
-fn a_prefix_never_has_more_connections_than_its_limit() {
-    let refused = Cell::new(0);
-    check(0..100, |sim| {
-        let places: Box<[PeerPlace]> = (0..64).map(|_| PeerPlace::new()).collect();
-        // one prefix for all peers
-        let limits = Rc::new(PeerLimits::new(places, MOST, 3).prefixes(0, 0));
-        let (open, shared) = (Rc::<Cell<u16>>::default(), Rc::clone(&limits));
-        let engine = Engine { pollers: 2, ..Engine::default() };
-        let server = sim.engine(engine, move |_| {
-            LimitPeers::new(Echo { open: Rc::clone(&open), most: MOST }, Some(Rc::clone(&shared)))
-        });
-        let address = ([10, 0, 0, 1], 7).into();
-        sim.listen(server, address);
-        peers(sim, address);
-        sim.finish();
-        let rejected: u64 = sim.stats(server).iter().map(|stats| stats.rejected).sum();
-        assert!(rejected >= limits.refused() as u64, "counts: {rejected} rejected");
-        refused.set(refused.get() + limits.refused());
-    });
-    assert!(refused.get() > 0, "no connection was one too many");
+fn a_run_ends_at_its_limit_of_events() {
+    let events = match Runner::new("").run(1, &echo_scenario) {
+        Ok(report) => report.events,
+        Err(failure) => panic!("{failure}"),
+    };
+    // faults end after a quarter of the events, so a run with a lower limit is a different run
+    let with = |events| Runner::new("").shrinks(0).limits(Limits { events, ..Limits::default() });
+    assert_eq!(message(&with(events * 5), &echo_scenario), "");
+    assert!(message(&with(events / 10), &echo_scenario).starts_with("liveness: no end after"));
 }
 
 #[test]
-fn peers_beyond_the_rate_are_served_when_they_come_again() {
-    let over = Cell::new(0);
-    check(0..100, |sim| {
-        let open = Rc::<Cell<u16>>::default();
-        let rate = Rate::new(5, Duration::from_secs(1)).burst(MOST.into());
-        let config = Config { accept_rate: Some(rate), ..Engine::default().config };
-        let server = sim.engine(Engine { config, ..Engine::default() }, move |_| Echo {
-            open: Rc::clone(&open),
-            most: u16::MAX,
-        });
+fn a_failure_shows_the_engines_of_the_run_that_it_explains() {
+    let needs_room = |sim: &mut Sim<'_>| {
+        let engine = sim.drawn_engine();
+        sim.engine(engine, |_| Echo);
+        sim.engine(Engine::default(), |_| Echo);
+        assert!(engine.config.output_limit > 1, "one block is too few");
+    };
+    let failure = (0..50).find_map(|seed| Runner::new("").run(seed, &needs_room).err()).unwrap();
+    // all that is needed to fail is the last of the drawn limits: the shrunk run has the simplest value of the others
+    let config = Config { output_limit: 1, ..Engine::default().config };
+    assert_eq!(failure.engines, [Engine { config, ..Engine::default() }, Engine::default()]);
+    let line = "engine 0: pollers 1, completes false, sockets 256, block_size 1024, input_blocks 256, \
+                output_blocks 1024, output_limit 1, receive_size 16384, receive_blocks 64, mailbox 1024, \
+                policy RoundRobin, backlog 64\nengine 1: ";
+    assert!(failure.to_string().contains(line), "{failure}");
+}
+
+#[test]
+fn as_many_pollers_as_there_may_be() {
+    let start = |pollers: usize| {
+        move |sim: &mut Sim<'_>| {
+            for _ in 0..pollers {
+                sim.engine(Engine::default(), |_| Echo);
+            }
+            sim.finish();
+        }
+    };
+    let runner = Runner::new("").calm();
+    assert_eq!(message(&runner, &start(POLLERS_MAX)), "");
+    assert_eq!(message(&runner, &start(POLLERS_MAX + 1)), "more than 256 pollers in one simulation");
+}
+
+#[test]
+fn every_place_is_taken_whatever_the_balancer_picks() {
+    for policy in [Policy::RoundRobin, Policy::LeastConnections, Policy::LeastOfTwo, Policy::Hash] {
+        let scenario = |sim: &mut Sim<'_>| {
+            let config = Config { sockets: 40, ..Engine::default().config };
+            let full = Engine { pollers: 3, policy, config, ..Engine::default() };
+            let (clients, server, other) = (
+                sim.engine(full, |_| Echo),
+                sim.engine(full, |_| Echo),
+                sim.engine(Engine::default(), |_| Echo),
+            );
+            let (address, elsewhere) = (([10, 0, 0, 1], 7).into(), ([10, 0, 0, 2], 7).into());
+            sim.listen(server, address);
+            sim.listen(other, elsewhere);
+            sim.run_for(Duration::from_millis(1));
+            for n in 0..120 {
+                assert!(sim.connect(clients, elsewhere, 0), "connect {n}");
+                sim.peer(Script::to(address).pause(Duration::from_secs(2)).half_close().until_end());
+            }
+            assert!(!sim.connect(clients, elsewhere, 0));
+            sim.run_for(Duration::from_secs(1));
+            let opened = |of| sim.stats(of).iter().map(|stats| stats.accepted + stats.connected).sum::<u64>();
+            assert_eq!((opened(clients), opened(server), opened(other)), (120, 120, 120));
+            sim.finish();
+        };
+        Runner::new("").calm().run(0, &scenario).unwrap();
+    }
+}
+
+#[test]
+fn what_cannot_be_is_named() {
+    let runner = Runner::new("").calm();
+    let no_choice = |sim: &mut Sim<'_>| {
+        let _ = sim.draw(0);
+    };
+    assert_eq!(message(&runner, &no_choice), "draw(0); allowed: 1 or more");
+    let twice = |sim: &mut Sim<'_>| {
+        let server = sim.engine(Engine::default(), |_| Echo);
+        for _ in 0..2 {
+            sim.listen(server, ([10, 0, 0, 1], 7).into());
+        }
+    };
+    assert!(message(&runner, &twice).contains("two listeners of the simulation at 10.0.0.1:7"));
+    let no_mailbox = |sim: &mut Sim<'_>| {
+        let _ = sim.engine(Engine { mailbox: 3, ..Engine::default() }, |_| Echo);
+    };
+    assert!(message(&runner, &no_mailbox).starts_with("a mailbox of 3: "));
+}
+
+#[test]
+#[should_panic(expected = "replay: LIGHTCONE_SIM_SEED=0 cargo test a_failure_shows_its_command")]
+fn a_failure_shows_its_command() {
+    check(0..10, |sim| {
+        let server = sim.engine(Engine::default(), |_| Echo);
         let address = ([10, 0, 0, 1], 7).into();
         sim.listen(server, address);
-        peers(sim, address);
+        sim.peer(Script::to(address).send(pattern(1, 10)).receive(pattern(2, 10)));
         sim.finish();
-        over.set(over.get() + sim.stats(server).iter().map(|stats| stats.over_rate).sum::<u64>());
     });
-    assert!(over.get() > 0, "no connection was beyond the rate");
+}
+
+#[test]
+fn a_goal_that_is_not_reached_is_named() {
+    let runner =
+        Runner::new("").shrinks(0).limits(Limits { time: Duration::from_secs(10), ..Limits::default() });
+    let text = message(&runner, &|sim| {
+        sim.must("peace", || false);
+        sim.finish();
+    });
+    assert!(text.starts_with("liveness: not done") && text.ends_with(": peace"), "{text}");
 }

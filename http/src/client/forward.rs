@@ -161,7 +161,7 @@ impl Write for FieldWriter<'_> {
 /// The head of a request that a proxy passes on: its method, target, host and [fields](ForwardedFields). Requires the
 /// feature `alloc`. [`ClientRequest::forward`](super::ClientRequest::forward) makes a request of it.
 ///
-/// `Expect` is left out, as the server has fulfilled it. In `OPTIONS` and `TRACE`, `Max-Forwards` is lowered by one.
+/// `Expect` is left out, as the server has met it already. In `OPTIONS` and `TRACE`, `Max-Forwards` is decremented.
 ///
 /// ```
 /// use lightcone_http::client::{ClientRequest, ForwardedHead};
@@ -184,7 +184,7 @@ pub struct ForwardedHead {
 }
 
 impl ForwardedHead {
-    /// Returns the head of the request that is sent in place of the one with this head, which a server has accepted.
+    /// Creates the head to send on in place of `head`, that of a request which a server has accepted.
     /// `host` is the value of `Host` if the request has none, as HTTP/1.0 allows.
     ///
     /// # Errors
