@@ -5,8 +5,10 @@
 //! curl http://127.0.0.1:8080/foo
 //! ```
 //!
-//! An idle connection occupies only its slot; a connection whose peer does not read holds at most 32 KiB of output, and
-//! with `--root` at most 128 KiB. On `/ws`, it also holds the message that it is sent back, of at most 16 MiB.
+//! An idle connection occupies only its slot; a connection whose peer does not read holds at most 32 KiB of output.
+//! With `--root`, it holds at most 128 KiB of output and a buffer of 64 KiB of its file, or with `--listing` the page
+//! of a folder, of less than 10 MB; at most 1,024 files and folders are open. On `/ws`, it also holds the message that
+//! it is sent back, of at most 16 MiB.
 
 use core::time::Duration;
 use std::path::PathBuf;

@@ -10,7 +10,6 @@ use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 use lightcone_http::{
     Exchange, Flow, Head, Limits, Parse, Representation, Selection, State, Status, Transfer, parse,
 };
-use lightcone_unix::file::read_cached;
 
 use crate::files::Files;
 use crate::locate::{FileFacts, FileValidators, Located, locate};
@@ -28,7 +27,12 @@ pub struct FileBody(FileStage);
 enum FileStage {
     Opening(Opening),
     Sending(Sending),
-    Listing(String, Selection<PARTS>),
+    Listing {
+        page: String,
+        /// Counts as open until the page is sent, so pages have a bound.
+        _folder: OpenFile,
+        selection: Selection<PARTS>,
+    },
 }
 
 impl FileBody {
@@ -46,13 +50,13 @@ impl FileBody {
         validators: FileValidators,
         selection: Selection<PARTS>,
     ) -> Self {
-        let source = FileSource { files, file: Arc::new(file), reading: Reading::Direct };
+        let source = FileSource { files, file: Arc::new(file), reading: Reading::Direct, retries: 0 };
         Self(FileStage::Sending(Sending { facts, validators, selection, source }))
     }
 
     /// Creates the exchange that sends what is selected of the page of a folder.
-    pub(crate) const fn listing(page: String, selection: Selection<PARTS>) -> Self {
-        Self(FileStage::Listing(page, selection))
+    pub(crate) const fn listing(page: String, folder: OpenFile, selection: Selection<PARTS>) -> Self {
+        Self(FileStage::Listing { page, _folder: folder, selection })
     }
 }
 
@@ -73,7 +77,7 @@ impl<S: State> Exchange<S> for FileBody {
                 Err(flow) => flow,
             },
             FileStage::Sending(sending) => sending.advance(io),
-            FileStage::Listing(page, selection) => {
+            FileStage::Listing { page, selection, .. } => {
                 let of = Representation::new("text/html; charset=utf-8", page.len() as u64);
                 selection.advance(&of, io, |io, offset, most| {
                     let rest = usize::try_from(offset).ok().and_then(|at| page.as_bytes().get(at..))?;
@@ -209,6 +213,8 @@ struct FileSource {
     files: Files,
     file: Arc<OpenFile>,
     reading: Reading,
+    /// How often there was no place for the next read in the queue of the threads.
+    retries: u32,
 }
 
 /// Where the next bytes of a file come from.
@@ -244,24 +250,19 @@ impl FileSource {
         }
         // In place, so that bytes that are in memory are copied once. The closure is not called without room.
         let OpenFile { file, tree, .. } = &*self.file;
-        let mut result = None;
+        let mut is_missing = false;
         let n = io.fill(|piece| {
             let room = piece.len().min(most);
-            let read = tree.reads_cached.then(|| read_cached(file, piece.split_at_mut(room).0, offset));
-            let read = read.and_then(Result::ok);
-            result = Some(read);
+            let read = (tree.read_cached)(file, piece.split_at_mut(room).0, offset);
+            // Nothing is in memory, or the system does not know, or the file has ended. A thread finds out, since
+            // `read_cached` may return 0 before the end. Another error is found by the thread as well.
+            is_missing = matches!(read, Ok(0) | Err(_));
             read.unwrap_or(0)
         });
-        match result {
-            None => Some(0), // there is no room
-            Some(Some(0)) => None,
-            Some(Some(_)) => Some(n),
-            // It is not in memory, or the system does not know. Another error is found by the thread as well.
-            Some(None) => {
-                self.read_later(io, offset, most);
-                Some(0)
-            }
+        if is_missing {
+            self.read_later(io, offset, most);
         }
+        Some(n)
     }
 
     /// Lets a thread read from `offset` on.
@@ -276,9 +277,11 @@ impl FileSource {
             buffer.truncate(read?);
             Ok(buffer)
         };
-        if let Some(awaited) = Awaited::queue(&self.files, io, task) {
+        let queued = Awaited::queue(&self.files, io, task);
+        self.retries = if queued.is_some() { 0 } else { self.retries + 1 };
+        look_later(&self.files, io, self.retries);
+        if let Some(awaited) = queued {
             self.reading = Reading::Awaited(awaited);
         }
-        look_later(&self.files, io, 0);
     }
 }

@@ -16,10 +16,15 @@ use crate::target::Target;
 use crate::threads::{Task, Threads};
 use crate::tree::{OpenError, Tree};
 
+/// The maximum length of the location of a redirect, which has to fit into a head with other fields.
+const LOCATION_MAX: usize = 1024;
+
 /// Limits of a [`Files`] and its clones together. Take those that are not set from [`FileLimits::DEFAULT`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FileLimits {
     /// The maximum number of open files. A request for one more gets a 503. Default: 1024.
+    ///
+    /// A folder counts as open until its listing is sent.
     ///
     /// The descriptors of the process must suffice for these in addition to its sockets.
     pub open: usize,
@@ -216,6 +221,10 @@ impl Files {
     /// Returns the routes of the folder, for [`Http::nest`] below a prefix or [`Http::merge`] at the root: `/` and
     /// `/{*path}`. More specific routes go before them.
     ///
+    /// Do not protect a part of the folder by a route beside these: routes compare paths as received, while the names
+    /// of files are decoded. A route `/my-files/{*path}` matches neither `/my%2Dfiles/a` nor `/my-files/`, which these
+    /// routes then serve. See [Protected files](crate#protected-files).
+    ///
     /// ```
     /// use lightcone_files::Files;
     /// use lightcone_http::Http;
@@ -299,9 +308,9 @@ impl Files {
         match located {
             Located::Refused(status) => response.refuse(status).into_any(),
             Located::Folder => redirect(head, response).into_any(),
-            Located::Listing(page) => {
+            Located::Listing(folder, page) => {
                 let representation = Representation::new("text/html; charset=utf-8", page.len() as u64);
-                representation.respond(head, response, |selection| FileBody::listing(page, selection))
+                representation.respond(head, response, |selection| FileBody::listing(page, folder, selection))
             }
             Located::File(file, facts) => {
                 if self.options.precompressed {
@@ -336,6 +345,9 @@ fn redirect(head: &Head<'_>, response: Response<'_>) -> Reply<lightcone_http::Do
     let path = String::from_utf8_lossy(head.path);
     let query = head.query.map(|query| format!("?{}", String::from_utf8_lossy(query)));
     let location = format!("{path}/{}", query.unwrap_or_default());
+    if location.len() > LOCATION_MAX {
+        return response.refuse(Status::URI_TOO_LONG);
+    }
     match LocalPath::new(&location) {
         Some(location) => response.status(Status::MOVED_PERMANENTLY).redirect(location),
         None => response.refuse(Status::NOT_FOUND),

@@ -19,8 +19,8 @@ const CODINGS: [(&str, &str); 2] = [("br", ".br"), ("gzip", ".gz")];
 pub(crate) enum Located {
     /// A regular file.
     File(OpenFile, FileFacts),
-    /// The listing of a folder.
-    Listing(String),
+    /// The listing of a folder, as a page.
+    Listing(OpenFile, String),
     /// A folder, whose path lacks the slash at the end.
     Folder,
     /// Nothing that is served.
@@ -113,7 +113,8 @@ impl FileLookup<'_> {
         }
         let folder = self.tree.open(&target.with(""), true)?;
         // Of anything but a folder, there is nothing to list: an error.
-        Ok(Located::Listing(listing::page(&folder, target.as_bytes(), self.options.hidden)?))
+        let page = listing::page(&folder, target.as_bytes(), self.options.hidden)?;
+        Ok(Located::Listing(folder, page))
     }
 
     /// Finds a file, in the coding that the client prefers.

@@ -14,6 +14,7 @@ use std::thread;
 
 use lightcone_http::testing::{TestRequest, TestResponse, TestServer};
 use lightcone_http::{Http, State};
+use lightcone_unix::errno::Errno;
 
 use crate::tree::{Resolver, Tree};
 use crate::{FileLimits, Files};
@@ -50,22 +51,40 @@ impl Drop for Folder {
     }
 }
 
-/// The ways to open and to read: whether the system is asked what is in memory.
-fn ways() -> Vec<(Resolver, bool)> {
+/// How what is in memory is read.
+#[derive(Clone, Copy, Debug)]
+enum InMemory {
+    /// The system is asked.
+    Asked,
+    /// The system does not know.
+    Unknown,
+    /// The system returns 0 at each place, as Linux 5.9 and 5.10 may.
+    Zero,
+}
+
+/// The ways to open and to read.
+fn ways() -> Vec<(Resolver, InMemory)> {
     #[cfg(target_os = "linux")]
     let ways = vec![
-        (Resolver::Cached, true),
-        (Resolver::Cached, false),
-        (Resolver::Beneath, true),
-        (Resolver::Walk, false),
+        (Resolver::Cached, InMemory::Asked),
+        (Resolver::Cached, InMemory::Unknown),
+        (Resolver::Cached, InMemory::Zero),
+        (Resolver::Beneath, InMemory::Asked),
+        (Resolver::Walk, InMemory::Unknown),
     ];
     #[cfg(not(target_os = "linux"))]
-    let ways = vec![(Resolver::Walk, false)];
+    let ways = vec![(Resolver::Walk, InMemory::Asked), (Resolver::Walk, InMemory::Zero)];
     ways
 }
 
-fn files(folder: &Path, (resolver, reads_cached): (Resolver, bool), limits: FileLimits) -> Files {
-    Files::over(Tree::new(folder, limits.open).unwrap().with(resolver, reads_cached), limits).unwrap()
+fn files(folder: &Path, (resolver, in_memory): (Resolver, InMemory), limits: FileLimits) -> Files {
+    let tree = Tree::new(folder, limits.open).unwrap();
+    let read_cached = match in_memory {
+        InMemory::Asked => tree.read_cached,
+        InMemory::Unknown => |_: &_, _: &mut _, _| Err(Errno(nix::libc::EOPNOTSUPP)),
+        InMemory::Zero => |_: &_, _: &mut _, _| Ok(0),
+    };
+    Files::over(tree.with(resolver, read_cached), limits).unwrap()
 }
 
 /// Serves the files at `/` and below `/static`, on 9 September 2001.
@@ -122,7 +141,7 @@ fn a_result_wakes_its_request_at_once() {
     let folder = Folder::new();
     folder.write("a.txt", "hello");
     let (sender, ids) = std::sync::mpsc::channel();
-    let files = files(&folder.0, (Resolver::Walk, false), FileLimits::DEFAULT);
+    let files = files(&folder.0, (Resolver::Walk, InMemory::Unknown), FileLimits::DEFAULT);
     let files = files.notify(move |id| sender.send(id).unwrap());
     let mut server = TestServer::new(Http::with(Mailing).merge(files.routes()));
     let connection = server.start(TestRequest::get("/a.txt"));

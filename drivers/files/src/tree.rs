@@ -12,6 +12,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use lightcone_http::Status;
+use lightcone_unix::errno::Errno as ReadError;
+use lightcone_unix::file::read_cached;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat, readlinkat};
 use nix::sys::stat::Mode;
@@ -32,6 +34,9 @@ pub(crate) enum Resolver {
     Walk,
 }
 
+/// Reads what of a file is in memory: see [`read_cached`].
+pub(crate) type ReadCached = fn(&File, &mut [u8], u64) -> Result<usize, ReadError>;
+
 /// A folder with a limit for the files that are open in it.
 #[derive(Debug)]
 pub(crate) struct Tree {
@@ -39,8 +44,7 @@ pub(crate) struct Tree {
     resolver: Resolver,
     open: AtomicUsize,
     open_max: usize,
-    /// Whether to ask the system what of a file is in memory.
-    pub(crate) reads_cached: bool,
+    pub(crate) read_cached: ReadCached,
 }
 
 /// Why a file was not opened.
@@ -57,7 +61,8 @@ impl From<Errno> for OpenError {
         let is_one_of = |these: &[Errno]| these.contains(&errno);
         Self::Refused(if is_one_of(&[Errno::EACCES, Errno::EPERM]) {
             Status::FORBIDDEN
-        } else if is_one_of(&[Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM]) {
+        } else if is_one_of(&[Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM, Errno::EAGAIN]) {
+            // The last: the file is leased to a process that is asked to return it, or its path changes all the time.
             Status::SERVICE_UNAVAILABLE
         } else if is_one_of(&[Errno::EIO]) {
             Status::INTERNAL_SERVER_ERROR
@@ -100,13 +105,14 @@ impl Tree {
     pub(crate) fn new(path: &Path, open_max: usize) -> io::Result<Self> {
         let root = open(path, folder_flags(), Mode::empty())?;
         let resolver = Resolver::of(root.as_fd());
-        Ok(Self { root, resolver, open: AtomicUsize::new(0), open_max, reads_cached: true })
+        let read_cached: ReadCached = |file, buffer, offset| read_cached(file, buffer, offset);
+        Ok(Self { root, resolver, open: AtomicUsize::new(0), open_max, read_cached })
     }
 
     /// Selects how to open and to read, in place of the best way of the system.
     #[cfg(test)]
-    pub(crate) fn with(self, resolver: Resolver, reads_cached: bool) -> Self {
-        Self { resolver, reads_cached, ..self }
+    pub(crate) fn with(self, resolver: Resolver, read_cached: ReadCached) -> Self {
+        Self { resolver, read_cached, ..self }
     }
 
     /// Returns the number of open files.

@@ -8,8 +8,11 @@ use crate::errno::Errno;
 #[cfg(target_os = "linux")]
 use crate::syscall;
 
-/// Reads at `offset` what the system has in memory, into the start of `buffer`, and returns the number of bytes; 0 at
-/// the end of the file. Never waits for a disk (`preadv2` with `RWF_NOWAIT`, on Linux).
+/// Reads at `offset` what the system has in memory, into the start of `buffer`, and returns the number of bytes. Never
+/// waits for a disk (`preadv2` with `RWF_NOWAIT`, on Linux).
+///
+/// At the end of the file, that is 0. But 0 does not show that the file has ended: Linux 5.9 and 5.10 may also return
+/// it where nothing is in memory (readv(2), under BUGS). Only an ordinary read shows the end.
 ///
 /// # Errors
 ///

@@ -31,6 +31,34 @@ fn open_files_have_a_bound() {
 }
 
 #[test]
+fn pages_of_listings_have_a_bound() {
+    let folder = Folder::new();
+    for entry in 0..crate::LISTING_MAX {
+        fs::write(folder.0.join(entry.to_string()), "").unwrap();
+    }
+    for way in ways() {
+        let files = files(&folder.0, way, FileLimits { open: 2, ..FileLimits::DEFAULT }).listing(true);
+        let mut server = server(&files);
+        let mut slow = || {
+            let connection = server.connect();
+            server.set_window(connection, 1000);
+            server.send_request(connection, TestRequest::get("/"));
+            let response = wait(&mut server, |server| server.partial(connection)).unwrap();
+            (connection, response.status())
+        };
+        let (first, second, third) = (slow(), slow(), slow());
+        assert_eq!((first.1, second.1, third.1), (200, 200, 503), "{way:?}");
+        assert_eq!(files.open_files(), 2);
+        server.reset(first.0);
+        assert_eq!(wait(&mut server, |_| (files.open_files() == 1).then_some(())), Some(()));
+        server.set_window(second.0, usize::MAX);
+        let page = wait(&mut server, |server| server.response(second.0)).unwrap();
+        assert_eq!(page.text().matches("<li>").count(), crate::LISTING_MAX);
+        assert_eq!(files.open_files(), 0);
+    }
+}
+
+#[test]
 fn what_the_system_refuses_is_not_counted() {
     let folder = Folder::new();
     let files = files(&folder.0, ways()[0], FileLimits { open: 1, ..FileLimits::DEFAULT });
@@ -67,7 +95,7 @@ fn requests_that_wait_for_a_thread_have_a_bound() {
     let folder = Folder::new();
     folder.write("a", "hello");
     let limits = FileLimits { threads: 1, waiting: 2, ..FileLimits::DEFAULT };
-    let files = files(&folder.0, (Resolver::Walk, false), limits);
+    let files = files(&folder.0, (Resolver::Walk, InMemory::Unknown), limits);
     let mut server = server(&files);
     let busy = occupy(&files);
     let connections: Vec<_> = (0..3).map(|_| server.start(TestRequest::get("/a"))).collect();
@@ -87,7 +115,13 @@ fn a_response_that_has_begun_waits_for_a_place() {
     let folder = Folder::new();
     folder.write("a", content(300_000));
     let limits = FileLimits { threads: 1, waiting: 1, ..FileLimits::DEFAULT };
-    let files = files(&folder.0, (Resolver::Walk, false), limits);
+    // Each attempt to read asks first what is in memory.
+    static ATTEMPTS: AtomicU32 = AtomicU32::new(0);
+    let tree = Tree::new(&folder.0, limits.open).unwrap().with(Resolver::Walk, |_, _, _| {
+        ATTEMPTS.fetch_add(1, Ordering::Relaxed);
+        Err(Errno(nix::libc::EOPNOTSUPP))
+    });
+    let files = Files::over(tree, limits).unwrap();
     let mut server = server(&files);
     let connection = server.connect();
     server.set_window(connection, 1000);
@@ -98,7 +132,10 @@ fn a_response_that_has_begun_waits_for_a_place() {
     let busy = occupy(&files);
     assert!(files.threads.queue(Box::new(|| {})), "the last place");
     server.set_window(connection, usize::MAX);
+    let before = ATTEMPTS.load(Ordering::Relaxed);
     server.advance(Duration::from_secs(1));
+    let attempts = ATTEMPTS.load(Ordering::Relaxed) - before;
+    assert!((20..=40).contains(&attempts), "{attempts} attempts in a second");
     let so_far = server.partial(connection).unwrap().body().len();
     assert!(so_far < 300_000 && !server.is_ended(connection), "{so_far}");
     drop(busy);
@@ -111,7 +148,7 @@ fn a_client_that_does_not_read_causes_no_reads() {
     let folder = Folder::new();
     folder.write("a", content(1 << 20));
     let limits = FileLimits { threads: 1, waiting: 1, ..FileLimits::DEFAULT };
-    let files = files(&folder.0, (Resolver::Walk, false), limits);
+    let files = files(&folder.0, (Resolver::Walk, InMemory::Unknown), limits);
     let mut server = server(&files);
     let connection = server.connect();
     server.set_window(connection, 0);
@@ -122,9 +159,8 @@ fn a_client_that_does_not_read_causes_no_reads() {
         server.advance(Duration::from_millis(50));
     }
     let busy = occupy(&files);
-    assert!(files.threads.queue(Box::new(|| {})), "nothing waits for the thread");
     server.advance(Duration::from_secs(20));
-    assert!(!files.threads.queue(Box::new(|| {})), "the place is still taken");
+    assert!(files.threads.queue(Box::new(|| {})), "nothing waits for the thread");
     drop(busy);
     server.set_window(connection, usize::MAX);
     let response = wait(&mut server, |server| server.response(connection)).unwrap();

@@ -4,10 +4,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 
+use lightcone_http::Status;
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
 use super::*;
+use crate::tree::OpenError;
 
 /// Creates a tree with all kinds of entries below `root`, and a file beside it that must not be served.
 fn plant(folder: &Folder) -> PathBuf {
@@ -62,7 +64,7 @@ fn plant(folder: &Folder) -> PathBuf {
 /// Paths with the status and the body of the response.
 const SERVED: &[(&str, u16, &str)] = &[
     ("/a.txt", 200, "a.txt"),
-    ("/%61%2Etxt", 200, "a.txt"),
+    ("/a%2Etxt", 200, "a.txt"),
     ("/sub/b.txt", 200, "sub/b.txt"),
     ("/100%25.txt", 200, "100%.txt"),
     ("/%252e%252e", 200, "%2e%2e"),
@@ -116,6 +118,10 @@ const ABSENT: &[&str] = &[
     "//etc/passwd",
     "/a.txt%00",
     "/a.txt%00.html",
+    "/%61.txt",
+    "/sub/%62.txt",
+    "/s%75b/b.txt",
+    "/%31",
     "/back\\slash",
     "/back%5cslash",
     "/..%5coutside.txt",
@@ -174,6 +180,27 @@ fn nothing_outside_of_the_folder_is_served_and_nothing_waits() {
 }
 
 #[test]
+fn a_route_beside_is_not_avoided_by_escaped_letters() {
+    let folder = Folder::new();
+    for name in ["admin/a.txt", "admin/index.html", "my-files/a.txt"] {
+        folder.write(name, "secret");
+    }
+    let files = files(&folder.0, ways()[0], FileLimits::DEFAULT);
+    let guarded = Http::new()
+        .get("/admin/{*path}", |_request, response| response.refuse(403))
+        .get("/my-files/{*path}", |_request, response| response.refuse(403));
+    let mut server = TestServer::new(guarded.merge(files.routes()));
+    assert_eq!(ask(&mut server, TestRequest::get("/admin/a.txt")).status(), 403);
+    for path in ["/%61dmin/a.txt", "/admi%6e/a.txt", "/admi%6E/%61.txt"] {
+        assert_eq!(ask(&mut server, TestRequest::get(path)).status(), 404, "{path}");
+    }
+    // As documented, other requests avoid such routes, so they are no protection.
+    for path in ["/admin/", "/my%2Dfiles/a.txt"] {
+        assert_eq!(ask(&mut server, TestRequest::get(path)).text(), "secret", "{path}");
+    }
+}
+
+#[test]
 fn hidden_files_on_request() {
     let folder = Folder::new();
     let root = plant(&folder);
@@ -228,5 +255,35 @@ fn redirects_stay_on_the_server() {
         let response = ask(&mut server, TestRequest::get(path));
         assert_eq!(response.header("location"), location, "{path}");
         assert_eq!(response.status(), if location.is_some() { 301 } else { 404 }, "{path}");
+    }
+}
+
+#[test]
+fn the_location_of_a_redirect_has_a_bound() {
+    let folder = Folder::new();
+    folder.write("sub/a.txt", "");
+    for way in ways() {
+        let mut server = server(&files(&folder.0, way, FileLimits::DEFAULT));
+        for (length, status) in [(1024, 301), (1025, 414), (2000, 414)] {
+            let query = "a".repeat(length - "/sub/?".len());
+            let response = ask(&mut server, TestRequest::get(&format!("/sub?{query}")));
+            assert_eq!(response.status(), status, "{length} {way:?}");
+            let location = (status == 301).then(|| format!("/sub/?{query}"));
+            assert_eq!(response.header("location"), location.as_deref());
+        }
+    }
+}
+
+#[test]
+fn errors_of_the_system_have_their_statuses() {
+    for (errno, status) in [
+        (nix::errno::Errno::EACCES, Status::FORBIDDEN),
+        (nix::errno::Errno::EMFILE, Status::SERVICE_UNAVAILABLE),
+        (nix::errno::Errno::EAGAIN, Status::SERVICE_UNAVAILABLE),
+        (nix::errno::Errno::EIO, Status::INTERNAL_SERVER_ERROR),
+        (nix::errno::Errno::ENOENT, Status::NOT_FOUND),
+        (nix::errno::Errno::EXDEV, Status::NOT_FOUND),
+    ] {
+        assert_eq!(OpenError::from(errno), OpenError::Refused(status), "{errno}");
     }
 }
