@@ -153,11 +153,12 @@ fn what_the_command_line_refuses() {
     let program = std::env::current_exe().unwrap();
     let program = program.parent().unwrap().parent().unwrap().join("examples/proxy");
     let upstream = format!("--upstream={}", unused());
-    let table: [(&[&str], &str); 4] = [
+    let table: [(&[&str], &str); 5] = [
         (&[], "--upstream"),
         (&[&upstream, "--balance=random"], "allowed: round-robin, least-loaded"),
         (&[&upstream, "--check-every=0s"], "allowed: 1 to 86400"),
         (&[&upstream, "--check-path=/a b"], "percent-encoded"),
+        (&[&upstream, "--min-rate=100000001"], "0 to 100000000"),
     ];
     for (arguments, expected) in table {
         let output = std::process::Command::new(&program).args(arguments).output().unwrap();
