@@ -321,6 +321,10 @@ impl Fetch for UpstreamHalf {
         }
     }
 
+    fn is_wanted(&self) -> bool {
+        !self.link.borrow().gone
+    }
+
     fn request(&self) -> ClientRequest<'_> {
         ClientRequest::forward(&self.head)
     }
@@ -503,6 +507,10 @@ impl Fetch for Ask {
 
     fn begun(&mut self, socket: Token, number: u32) {
         each!(self, fetch => fetch.begun(socket, number));
+    }
+
+    fn is_wanted(&self) -> bool {
+        each!(self, fetch => fetch.is_wanted())
     }
 
     fn request(&self) -> ClientRequest<'_> {

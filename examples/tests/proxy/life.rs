@@ -6,6 +6,8 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
+use lightcone_examples::proxy::CONNECTIONS;
+
 use crate::kit::{GET, Peer, Program, Upstream, ask, eventually, unused};
 
 const FOO: &str = "GET /foo HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -114,6 +116,40 @@ fn a_client_that_leaves_ends_the_request() {
     client.0.get_ref().peek(&mut [0]).unwrap();
     drop(client);
     assert_eq!(left.recv_timeout(Duration::from_secs(5)), Ok(None));
+}
+
+#[test]
+fn a_request_whose_client_leaves_while_it_waits_is_not_sent() {
+    let (received, requests) = channel();
+    let (received, open) = (std::sync::Mutex::new(received), Arc::new(AtomicBool::new(true)));
+    let gate = Arc::clone(&open);
+    let upstream = Upstream::start(move |mut peer| {
+        while let Some((head, _)) = peer.request() {
+            received.lock().unwrap().send(head).unwrap();
+            eventually("the gate opens", || gate.load(Ordering::Relaxed));
+            peer.write("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+        }
+    });
+    let proxy = Program::proxy(&[upstream.address], &[]);
+    let mut leaving = Peer::connect(proxy.address);
+    leaving.write(GET);
+    // It leaves this response unread, so that its end is a reset.
+    leaving.0.get_ref().peek(&mut [0]).unwrap();
+    requests.recv().unwrap();
+    open.store(false, Ordering::Relaxed);
+    let mut clients: Vec<_> = (0..CONNECTIONS).map(|_| Peer::connect(proxy.address)).collect();
+    clients.iter_mut().for_each(|client| client.write(GET));
+    (0..CONNECTIONS).for_each(|_| drop(requests.recv().unwrap()));
+    leaving.write(FOO);
+    thread::sleep(Duration::from_millis(300));
+    drop(leaving);
+    thread::sleep(Duration::from_millis(300));
+    open.store(true, Ordering::Relaxed);
+    for client in &mut clients {
+        assert_eq!(client.answer(GET).status, 200);
+    }
+    assert_eq!(ask(proxy.address, GET).status, 200);
+    assert!(requests.try_iter().all(|head| !head.starts_with("GET /foo ")));
 }
 
 #[test]
