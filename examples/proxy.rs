@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use lightcone::http::Limits;
 use lightcone::http::client::{ClientLimits, Uri};
-use lightcone::{Builder, Timeouts};
+use lightcone::{Builder, Timeouts, WriteRate};
 use lightcone_examples::proxy::upstreams::Balance;
 use lightcone_examples::proxy::{CONNECTIONS, Checks, Settings, proxy};
 use lightcone_examples::{Addresses, ServerOptions, serve, within};
@@ -26,6 +26,10 @@ const CLIENTS_DEFAULT: usize = 16_384;
 const OUTPUT_BLOCKS: usize = 8;
 /// The longest body that can be passed on: 256 TiB minus one byte.
 const BODY_MAX: u64 = (1 << 48) - 1;
+/// The highest minimum rate, in bytes per second.
+const RATE_MAX: u32 = 100_000_000;
+/// The least number of seconds over which the rate is averaged.
+const RATE_SECONDS: u64 = 10;
 
 /// Passes HTTP requests to upstream servers.
 #[derive(Parser, Debug)]
@@ -58,6 +62,11 @@ struct Options {
     /// Maximum size of a request body in bytes; a larger one is rejected with 413 [default: no limit].
     #[arg(long, value_name = "BYTES", default_value_t = BODY_MAX, hide_default_value = true, allow_negative_numbers = true, value_parser = within::<u64>(0..=BODY_MAX))]
     max_body: u64,
+
+    /// Bytes per second that a client or an upstream has to accept while data waits for it, averaged over the time of
+    /// --patience but at least 10 seconds; a slower one is cut off. 0 for no minimum.
+    #[arg(long, value_name = "BYTES", default_value_t = 500, allow_negative_numbers = true, value_parser = within::<u32>(0..=RATE_MAX))]
+    min_rate: u32,
 }
 
 /// Parses a number of seconds with or without its unit.
@@ -90,7 +99,12 @@ fn main() -> ExitCode {
     };
     let patience = Duration::from_secs(options.patience);
     let refine = move |builder: Builder| {
-        let timeouts = Timeouts { connect: Some(patience), ..Timeouts::DEFAULT };
+        // An upstream that reads nothing for a while is within its patience.
+        let seconds = options.patience.max(RATE_SECONDS);
+        let bytes = u32::try_from(u64::from(options.min_rate) * seconds).unwrap_or(u32::MAX);
+        let rate = WriteRate { bytes, per: Duration::from_secs(seconds) };
+        let write_rate = Some(rate).filter(|rate| rate.bytes > 0);
+        let timeouts = Timeouts { connect: Some(patience), write_rate, ..Timeouts::DEFAULT };
         let sockets = clients + CONNECTIONS;
         // Clients that do not read must not take the blocks of upstreams. Blocks that are not used cost nothing.
         let builder = builder.blocks(sockets.min(65_536), (sockets * OUTPUT_BLOCKS).min(524_288));

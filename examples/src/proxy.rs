@@ -8,9 +8,14 @@
 //! | --- | --- |
 //! | the upstream refuses or resets, or its response is malformed, before the head is complete | 502 |
 //! | the upstream takes too long to accept, to read the request or to begin its response | 504 |
-//! | all upstreams are left out, or too many requests wait for a connection | 503 with `Retry-After` |
+//! | the client takes longer to send a part of its request than an upstream may take to read one | 408 |
+//! | all upstreams are left out, or too many requests wait for a connection to this one | 503 with `Retry-After` |
 //! | the upstream ends the connection within the response | the end of the connection before that of the response |
-//! | the client leaves | (the connection to the upstream is reset) |
+//! | the client resets its connection | (the connection to the upstream is reset) |
+//!
+//! A client holds a connection to an upstream from its request to the end of its response, so slow clients take those of
+//! the others: besides the limits of the server for a request, the program `proxy` sets a minimum rate at which a client
+//! has to accept its response (`--min-rate`).
 //!
 //! When the proxy stops, requests of clients that are connected are served over the connections to upstreams that there
 //! are; those whose upstream has none get 503.
@@ -32,7 +37,8 @@ use std::rc::Rc;
 
 use lightcone::engine_core::{NoOutbox, Outbox};
 use lightcone::http::client::{
-    ClientLimits, ForwardError, ForwardedHead, Pool, PoolLimits, PoolMessage, PoolSocket,
+    ClientLimits, ClientRequest, Fetch, FetchCause, FetchError, FetchPhase, ForwardError, ForwardedHead,
+    Pool, PoolLimits, PoolMessage, PoolSocket,
 };
 use lightcone::http::{
     Http, HttpConnection, Limits, Method, Reply, Request, RequestMessage, Response, Routes,
@@ -45,7 +51,8 @@ use lightcone::{
 use link::{Ask, Check, CheckPlace, ClientHalf, Desk, DeskState, NAME, Task};
 use upstreams::{Balance, Upstreams};
 
-/// The maximum number of connections to upstreams, and of requests that wait for one, of each poller.
+/// The maximum number of connections to upstreams, and of requests that wait for one, of each poller. Each upstream has
+/// an equal share of both, at least one.
 pub const CONNECTIONS: usize = 128;
 /// See [`CONNECTIONS`].
 pub const WAITING: usize = 256;
@@ -126,6 +133,8 @@ pub struct Proxy<R> {
     clients: usize,
     clients_max: usize,
     per_origin: usize,
+    /// The maximum number of requests for one upstream that are in progress or wait.
+    active_max: usize,
     checks: Option<(Duration, Vec<Watch>)>,
     stopping: bool,
     /// Whether a timer is set for tasks that could not be carried out.
@@ -155,8 +164,9 @@ pub fn proxy(settings: &Settings, seed: u64) -> Proxy<impl Routes<Desk> + use<>>
     let http = Http::with(desk.clone()).limits(limits).fallback(pass_on);
     let client = settings.upstream_limits;
     let client = ClientLimits { head: client.head.min(HEAD_MAX), ..client };
-    // So that a slow upstream leaves connections for the others.
-    let per_origin = (CONNECTIONS / settings.upstreams.len().max(1)).max(1);
+    // So that a slow upstream leaves connections, and places to wait for one, for the others.
+    let share = |all: usize| (all / settings.upstreams.len().max(1)).max(1);
+    let per_origin = share(CONNECTIONS);
     // The proxy prefers another upstream.
     let pool = PoolLimits { per_origin, client, retry: false, ..PoolLimits::DEFAULT };
     let checks = settings.checks.as_ref().map(|checks| {
@@ -170,6 +180,7 @@ pub fn proxy(settings: &Settings, seed: u64) -> Proxy<impl Routes<Desk> + use<>>
         clients: 0,
         clients_max: settings.clients,
         per_origin,
+        active_max: per_origin + share(WAITING),
         checks,
         stopping: false,
         waits: false,
@@ -189,6 +200,10 @@ fn pass_on(request: Request<'_, Desk>, response: Response<'_>) -> Reply<ClientHa
         forwarded
     });
     match forwarded {
+        // Such as `TRACE` with a body: the pool would end a connection for it.
+        Ok(forwarded) if ClientRequest::forward(&forwarded).head().is_err() => {
+            response.refuse(400).into_any()
+        }
         Ok(forwarded) => response.defer(ClientHalf::new(request.state.clone(), forwarded)),
         Err(ForwardError::LastHop) if request.method() == Method::Options => {
             response.status(204).empty().into_any()
@@ -283,7 +298,14 @@ impl<R: Routes<Desk>> Proxy<R> {
     }
 
     fn submit(&mut self, upstream: usize, ask: Ask, cx: &mut Context<'_, Message>) {
-        let address = self.desk.0.upstreams.borrow().address(upstream);
+        let (address, active) = {
+            let upstreams = self.desk.0.upstreams.borrow();
+            (upstreams.address(upstream), upstreams.active(upstream))
+        };
+        // The queue of the pool is one for all upstreams.
+        if matches!(ask, Ask::Forward(_)) && active > self.active_max {
+            return ask.failed(FetchError::new(FetchPhase::Wait, FetchCause::Overloaded));
+        }
         with_pool(cx, |cx| match ask.is_retry() {
             true => self.pool.submit_fresh(address, ask, cx),
             false => self.pool.submit(address, ask, cx),

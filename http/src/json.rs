@@ -21,6 +21,8 @@ use crate::status::Status;
 
 /// The maximum length in bytes of each text of an error that contains what the peer has sent.
 const TEXT_MAX: usize = 200;
+/// The maximum number of levels of a path, so that a text costs no memory for each bracket. Deeper ones are not shown.
+const LEVELS_MAX: usize = TEXT_MAX;
 
 /// Why a text is not the JSON value that was expected, and where: the error of [`from_json`].
 ///
@@ -110,7 +112,8 @@ impl core::error::Error for JsonError {}
 /// ```
 ///
 /// # Errors
-/// If the text is not JSON, is nested more than 128 levels deep, or is not a `T`.
+/// If the text is not JSON, is not a `T`, or has a value of the `T` that is nested more than 128 levels deep. The values
+/// that a `T` ignores, such as those of unknown fields, may be nested to any depth: they are skipped without recursion.
 pub fn from_json<T: DeserializeOwned>(text: &[u8]) -> Result<T, JsonError> {
     serde_json::from_slice(text).map_err(|error| JsonError::new(&error, text))
 }
@@ -265,14 +268,16 @@ enum Level<'t> {
     Object(Option<&'t [u8]>),
 }
 
-/// Returns the path of the value that the first `end` bytes of a JSON text end with.
-fn path(text: &[u8], end: usize) -> String {
-    let text = text.get(..end).unwrap_or(text);
-    let (mut levels, mut rest): (Vec<Level<'_>>, _) = (Vec::new(), text);
+/// Returns the outer levels of the value that a part of a JSON text ends with, at most [`LEVELS_MAX`].
+fn levels(text: &[u8]) -> Vec<Level<'_>> {
+    let (mut levels, mut deeper, mut rest) = (Vec::new(), 0_usize, text);
     while let [byte, after @ ..] = rest {
         rest = after;
-        match (byte, levels.last_mut()) {
+        let is_full = levels.len() == LEVELS_MAX;
+        match (byte, levels.last_mut().filter(|_| deeper == 0)) {
             (b'[' | b'{', _) if rest.is_empty() => {} // the value itself is wrong, and not one in it
+            (b'[' | b'{', _) if is_full => deeper += 1,
+            (b']' | b'}', _) if deeper > 0 => deeper -= 1,
             (b'[', _) => levels.push(Level::Array(0)),
             (b'{', _) => levels.push(Level::Object(None)),
             (b']' | b'}', _) => drop(levels.pop()),
@@ -288,8 +293,13 @@ fn path(text: &[u8], end: usize) -> String {
             _ => {}
         }
     }
+    levels
+}
+
+/// Returns the path of the value that the first `end` bytes of a JSON text end with.
+fn path(text: &[u8], end: usize) -> String {
     let mut path = String::new();
-    for level in levels {
+    for level in levels(text.get(..end).unwrap_or(text)) {
         let dot = if path.is_empty() { "" } else { "." };
         // a `String` takes everything
         let _ = match level {

@@ -321,6 +321,10 @@ impl Fetch for UpstreamHalf {
         }
     }
 
+    fn is_wanted(&self) -> bool {
+        !self.link.borrow().gone
+    }
+
     fn request(&self) -> ClientRequest<'_> {
         ClientRequest::forward(&self.head)
     }
@@ -394,10 +398,14 @@ impl Fetch for UpstreamHalf {
         let link = Rc::clone(&self.link);
         let mut link = link.borrow_mut();
         link.set_upstream(None);
+        // The upstream has taken all that the client has sent.
+        let is_clients = (error.phase, error.cause) == (FetchPhase::Send, FetchCause::TimedOut)
+            && link.request.waits
+            && !link.request.ended;
         let chosen = {
             let mut upstreams = self.desk.0.upstreams.borrow_mut();
             upstreams.release(self.upstream);
-            if is_upstreams(error) {
+            if is_upstreams(error) && !is_clients {
                 upstreams.failed(self.upstream, now);
             }
             let again = self.is_repeatable(error, &link);
@@ -410,7 +418,8 @@ impl Fetch for UpstreamHalf {
                 desk.0.add(Task::Submit(upstream, Ask::Forward(Self { upstream, ..self })));
             }
             None => {
-                link.failed.get_or_insert(status(error));
+                let status = if is_clients { Status::REQUEST_TIMEOUT } else { status(error) };
+                link.failed.get_or_insert(status);
                 link.call_client(&self.desk.0);
             }
         }
@@ -498,6 +507,10 @@ impl Fetch for Ask {
 
     fn begun(&mut self, socket: Token, number: u32) {
         each!(self, fetch => fetch.begun(socket, number));
+    }
+
+    fn is_wanted(&self) -> bool {
+        each!(self, fetch => fetch.is_wanted())
     }
 
     fn request(&self) -> ClientRequest<'_> {

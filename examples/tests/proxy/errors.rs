@@ -7,6 +7,7 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
+use lightcone_examples::proxy::upstreams::FAILURES_MAX;
 use lightcone_examples::proxy::{CONNECTIONS, WAITING};
 
 use crate::kit::{GET, POST, Peer, Program, Upstream, ask, field, unused};
@@ -128,6 +129,50 @@ fn without_an_upstream_that_works_the_client_is_to_come_back() {
     assert_eq!(statuses, [502, 502, 503], "a retry counts as well");
     let answer = client.ask(POST);
     assert_eq!((answer.status, field(&answer.head, "retry-after")), (503, Some("1")));
+}
+
+/// The time in which an upstream has to read a part of a request passes, but the upstream is not to blame.
+#[test]
+fn clients_that_do_not_send_their_bodies_do_not_leave_an_upstream_out() {
+    let upstream = Upstream::answering(OK);
+    let proxy = Program::proxy(&[upstream.address], &["--patience=1"]);
+    let mut clients: Vec<_> = (0..FAILURES_MAX).map(|_| Peer::connect(proxy.address)).collect();
+    let post = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nab";
+    clients.iter_mut().for_each(|client| client.write(post));
+    for mut client in clients {
+        assert_eq!(client.answer(post).status, 408);
+    }
+    assert_eq!(ask(proxy.address, GET).status, 200);
+}
+
+/// One upstream does not answer: it uses up its share of the connections and of the queue, and no more.
+#[test]
+fn a_stuck_upstream_leaves_places_for_the_others() {
+    const SHARE: usize = (CONNECTIONS + WAITING) / 2;
+    let stuck = Upstream::start(|mut peer| {
+        peer.request();
+        thread::park();
+    });
+    let good = Upstream::answering(OK);
+    let proxy = Program::proxy(&[stuck.address, good.address], &[]);
+    let (results, answers) = channel();
+    let begin = || {
+        let (results, mut client) = (results.clone(), Peer::connect(proxy.address));
+        client.write(GET);
+        // The test does not wait for those that are not answered.
+        thread::spawn(move || client.head().map(|head| results.send(head[9..12].to_owned())));
+    };
+    // They take turns: of two requests, each upstream gets one.
+    for stuck in 1..=SHARE + 20 {
+        begin();
+        begin();
+        let count = if stuck > SHARE { 2 } else { 1 };
+        let patience = Duration::from_secs(9);
+        let mut got: Vec<_> = (0..count).map(|_| answers.recv_timeout(patience).unwrap()).collect();
+        got.sort();
+        assert_eq!(got, ["200", "503"][..count], "{stuck}");
+    }
+    assert_eq!(stuck.connections(), CONNECTIONS / 2);
 }
 
 /// The connections and the queue of a poller are full.

@@ -6,6 +6,8 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
+use lightcone_examples::proxy::CONNECTIONS;
+
 use crate::kit::{GET, Peer, Program, Upstream, ask, eventually, unused};
 
 const FOO: &str = "GET /foo HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -117,6 +119,40 @@ fn a_client_that_leaves_ends_the_request() {
 }
 
 #[test]
+fn a_request_whose_client_leaves_while_it_waits_is_not_sent() {
+    let (received, requests) = channel();
+    let (received, open) = (std::sync::Mutex::new(received), Arc::new(AtomicBool::new(true)));
+    let gate = Arc::clone(&open);
+    let upstream = Upstream::start(move |mut peer| {
+        while let Some((head, _)) = peer.request() {
+            received.lock().unwrap().send(head).unwrap();
+            eventually("the gate opens", || gate.load(Ordering::Relaxed));
+            peer.write("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+        }
+    });
+    let proxy = Program::proxy(&[upstream.address], &[]);
+    let mut leaving = Peer::connect(proxy.address);
+    leaving.write(GET);
+    // It leaves this response unread, so that its end is a reset.
+    leaving.0.get_ref().peek(&mut [0]).unwrap();
+    requests.recv().unwrap();
+    open.store(false, Ordering::Relaxed);
+    let mut clients: Vec<_> = (0..CONNECTIONS).map(|_| Peer::connect(proxy.address)).collect();
+    clients.iter_mut().for_each(|client| client.write(GET));
+    (0..CONNECTIONS).for_each(|_| drop(requests.recv().unwrap()));
+    leaving.write(FOO);
+    thread::sleep(Duration::from_millis(300));
+    drop(leaving);
+    thread::sleep(Duration::from_millis(300));
+    open.store(true, Ordering::Relaxed);
+    for client in &mut clients {
+        assert_eq!(client.answer(GET).status, 200);
+    }
+    assert_eq!(ask(proxy.address, GET).status, 200);
+    assert!(requests.try_iter().all(|head| !head.starts_with("GET /foo ")));
+}
+
+#[test]
 fn a_stop_completes_what_has_begun() {
     let (begun, began) = channel();
     let begun = std::sync::Mutex::new(begun);
@@ -153,11 +189,12 @@ fn what_the_command_line_refuses() {
     let program = std::env::current_exe().unwrap();
     let program = program.parent().unwrap().parent().unwrap().join("examples/proxy");
     let upstream = format!("--upstream={}", unused());
-    let table: [(&[&str], &str); 4] = [
+    let table: [(&[&str], &str); 5] = [
         (&[], "--upstream"),
         (&[&upstream, "--balance=random"], "allowed: round-robin, least-loaded"),
         (&[&upstream, "--check-every=0s"], "allowed: 1 to 86400"),
         (&[&upstream, "--check-path=/a b"], "percent-encoded"),
+        (&[&upstream, "--min-rate=100000001"], "0 to 100000000"),
     ];
     for (arguments, expected) in table {
         let output = std::process::Command::new(&program).args(arguments).output().unwrap();

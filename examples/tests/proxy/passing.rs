@@ -59,12 +59,17 @@ fn requests_are_passed_on_without_what_concerns_one_connection() {
     for (request, status) in [
         ("OPTIONS / HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\n\r\n", 204),
         ("TRACE / HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\n\r\n", 405),
+        ("TRACE / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx", 400),
+        ("TRACE / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
         ("CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n", 501),
         ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
     ] {
         assert_eq!(ask(proxy.address, request).status, status, "{request}");
     }
     assert!(received.try_recv().is_err(), "these are not passed on");
+    let trace = "TRACE / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n";
+    assert_eq!(ask(proxy.address, trace).status, 200);
+    assert_eq!(upstream.connections(), 1, "the connection is still kept");
 }
 
 /// The response of an upstream, the request, and what the client gets: the head and the body.

@@ -77,6 +77,32 @@ fn a_response_to_a_client_that_does_not_read_slows_the_upstream_down() {
     assert!(proxy.memory() < MEMORY_MAX, "{} KiB", proxy.memory());
 }
 
+/// So that it does not hold the connection to the upstream for as long as it likes.
+#[test]
+fn a_client_that_takes_less_than_the_minimum_rate_is_cut_off() {
+    let (ended, ends) = std::sync::mpsc::channel();
+    let begin = |rate| {
+        let ended = std::sync::Mutex::new(ended.clone());
+        let upstream = Upstream::start(move |mut peer| {
+            peer.request();
+            peer.write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+            peer.0.get_ref().set_write_timeout(None).unwrap();
+            while peer.0.get_mut().write_all(b"4\r\nabcd\r\n").is_ok() {}
+            ended.lock().unwrap().send(rate).unwrap();
+        });
+        let rate = format!("--min-rate={rate}");
+        let proxy = Program::proxy(&[upstream.address], &["--patience=1", &rate]);
+        let mut client = Peer::connect(proxy.address);
+        client.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        client.head().unwrap();
+        (proxy, client)
+    };
+    let sides = (begin(0), begin(500));
+    assert_eq!(ends.recv_timeout(crate::kit::PATIENCE), Ok(500));
+    assert!(ends.recv_timeout(Duration::from_secs(3)).is_err(), "there is no minimum");
+    drop(sides);
+}
+
 #[test]
 fn a_request_to_an_upstream_that_does_not_read_slows_the_client_down() {
     let written = Arc::new(AtomicU64::new(0));

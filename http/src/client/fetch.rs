@@ -62,6 +62,13 @@ pub trait Fetch: Sized {
         let _ = (socket, number);
     }
 
+    /// Returns whether the response is still wanted. While the fetch waits in a [`Pool`](super::Pool), the pool asks
+    /// before it sends requests; one that is not wanted fails as [`Aborted`](FetchCause::Aborted) and is not sent. The
+    /// default returns `true`.
+    fn is_wanted(&self) -> bool {
+        true
+    }
+
     /// Returns the request. It is called again before the request is sent a second time, and must be the same then.
     fn request(&self) -> ClientRequest<'_>;
 

@@ -21,6 +21,7 @@ const TIMER_TAG: u64 = u64::MAX;
 const RETRY: Duration = Duration::from_millis(5);
 
 const OVERLOADED: FetchError = FetchError::new(FetchPhase::Wait, FetchCause::Overloaded);
+const UNWANTED: FetchError = FetchError::new(FetchPhase::Wait, FetchCause::Aborted);
 const STOPPING: FetchError = FetchError::new(FetchPhase::Wait, FetchCause::Stopping);
 
 /// Limits of a [`Pool`], apart from the numbers of its connections and of the requests that wait, which are parameters
@@ -158,7 +159,8 @@ pub struct PoolStats {
 /// [`submit`](Self::submit) passes a request to the pool, from any callback of a handler around it. Requests for one
 /// origin are sent in the order in which they were submitted, over the idle connection that was used last, or else over
 /// a new one. If all places are taken, the connection that has been idle longest makes room. A request that waits
-/// longer than [`PoolLimits::wait_time`] fails, in [`FetchPhase::Wait`].
+/// longer than [`PoolLimits::wait_time`] fails, in [`FetchPhase::Wait`]; so does one that is not
+/// [wanted](Fetch::is_wanted) any more, before a request is sent in its place.
 ///
 /// A server may close an idle connection at the moment at which a request is sent over it. So a request is sent once
 /// more, over a new connection, if all of this holds: its connection has served another request before and has ended,
@@ -288,6 +290,9 @@ impl<F: Fetch, const CONNECTIONS: usize, const WAITING: usize> Pool<F, CONNECTIO
         if self.stopping {
             return fetch.failed(STOPPING);
         }
+        if self.waiting.last().is_some_and(Option::is_some) {
+            self.drop_unwanted();
+        }
         let waiter = Waiter { fetch, origin, deadline: cx.now() + self.limits.wait_time, retried };
         match self.waiting.iter().position(Option::is_none) {
             Some(free) => self.put(free, waiter),
@@ -317,9 +322,20 @@ impl<F: Fetch, const CONNECTIONS: usize, const WAITING: usize> Pool<F, CONNECTIO
         waiter
     }
 
+    /// Fails the waiters whose responses are not wanted any more.
+    fn drop_unwanted(&mut self) {
+        let is_unwanted = |waiter: &Waiter<F>| !waiter.fetch.is_wanted();
+        while let Some(at) = self.waiting.iter().position(|waiter| waiter.as_ref().is_some_and(is_unwanted)) {
+            if let Some(waiter) = self.take(at) {
+                waiter.fetch.failed(UNWANTED);
+            }
+        }
+    }
+
     /// Assigns connections to waiters, in their order. A waiter whose origin has no connection to spare does not keep
     /// those of other origins waiting.
     fn dispatch(&mut self, cx: &mut PoolContext<'_, F>) {
+        self.drop_unwanted();
         let (mut at, mut again) = (0, false);
         while let Some(Some(waiter)) = self.waiting.get(at) {
             let (origin, retried) = (waiter.origin, waiter.retried);

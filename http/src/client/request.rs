@@ -161,7 +161,7 @@ impl<'a> ClientRequest<'a> {
         if self.method == Method::Connect {
             return Err(InvalidRequest::Method);
         }
-        if self.method == Method::Trace && self.body != RequestBody::None {
+        if self.method == Method::Trace && !matches!(self.body, RequestBody::None | RequestBody::Length(0)) {
             return Err(InvalidRequest::Body);
         }
         #[cfg(feature = "alloc")]
@@ -324,6 +324,9 @@ mod tests {
         assert_eq!(text(&closing), Ok("GET /b?c HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".into()));
         let trace = request(Method::Trace, RequestBody::Chunked);
         assert_eq!(text(&trace), Err(InvalidRequest::Body));
+        assert_eq!(text(&request(Method::Trace, RequestBody::Length(1))), Err(InvalidRequest::Body));
+        let empty = text(&request(Method::Trace, RequestBody::Length(0))).unwrap();
+        assert!(empty.ends_with("\r\nContent-Length: 0\r\n\r\n"), "{empty}");
         assert_eq!(text(&request(Method::Connect, RequestBody::None)), Err(InvalidRequest::Method));
     }
 

@@ -94,6 +94,24 @@ fn any_text_has_an_error_of_bounded_length_or_a_value() {
     }
 }
 
+/// The values of unknown fields are skipped at any depth; their path is not kept beyond what can be shown.
+#[test]
+fn values_that_are_ignored_may_be_nested_deeper_than_those_that_are_not() {
+    let nested = |depth: usize| format!(r#"{{"x":{}{},"price":7}}"#, "[".repeat(depth), "]".repeat(depth));
+    assert_eq!(from_json::<Item>(nested(200).as_bytes()).map(|item| item.price), Ok(7));
+    let deep = format!("{{\"name\":{}", "[".repeat(1 << 20));
+    assert_eq!(levels(deep.as_bytes()).len(), LEVELS_MAX);
+    assert!(from_json::<Item>(deep.as_bytes()).unwrap_err().path().len() < 600);
+    // What is in a level that is not kept changes none of those that are.
+    for depth in [LEVELS_MAX - 1, LEVELS_MAX, LEVELS_MAX + 1] {
+        let inner = format!("{}\"a,\",{{\"b\":[0,0]}}", "[".repeat(depth));
+        let all = format!("{{\"x\":{inner}{},\"price\":\"", "]".repeat(depth));
+        assert_eq!(from_json::<Item>(all.as_bytes()).unwrap_err().path(), "price", "{depth}");
+        let open = from_json::<Item>(format!("{{\"x\":{inner}").as_bytes()).unwrap_err();
+        assert!(open.path().starts_with("x[0][0]"), "{depth}: {open}");
+    }
+}
+
 fn server() -> TestServer<impl lightcone_core::Handler> {
     TestServer::new(
         Http::new()

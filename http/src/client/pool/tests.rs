@@ -30,6 +30,10 @@ struct Ask {
 impl Fetch for Ask {
     type Message = u32;
 
+    fn is_wanted(&self) -> bool {
+        !self.log.borrow().contains(&format!("{} has left", self.name))
+    }
+
     fn request(&self) -> ClientRequest<'_> {
         ClientRequest { body: self.body, ..ClientRequest::get(Uri::parse("http://a/").unwrap()) }
     }
@@ -341,6 +345,24 @@ fn waiters_expire_after_a_panic_of_another_one() {
     let late =
         ["panic", "b"].map(|name| format!("failed {name}: timed out while waiting for a free connection"));
     assert_eq!(rig.log(), late);
+}
+
+#[test]
+fn a_waiter_that_is_not_wanted_any_more_is_not_sent() {
+    let mut rig = Rig::<1, 2>::new();
+    rig.submit(&[(1, "a")]);
+    let connection = rig.accept();
+    rig.submit(&[(1, "b"), (1, "c")]);
+    // It makes room for one that is wanted.
+    rig.log.borrow_mut().push("b has left".into());
+    rig.submit(&[(1, "d")]);
+    rig.log.borrow_mut().push("c has left".into());
+    rig.send(connection, EMPTY);
+    rig.send(connection, EMPTY);
+    let (b, c) = (format!("failed b: {UNWANTED}"), format!("failed c: {UNWANTED}"));
+    assert_eq!(rig.log(), ["b has left", &b, "c has left", "end a", &c, "end d"]);
+    let begun = rig.begun.borrow().len();
+    assert_eq!((begun, rig.pool().stats().overloads), (2, 0));
 }
 
 #[test]
