@@ -191,7 +191,7 @@ fn a_route_beside_is_not_avoided_by_escaped_letters() {
         .get("/my-files/{*path}", |_request, response| response.refuse(403));
     let mut server = TestServer::new(guarded.merge(files.routes()));
     assert_eq!(ask(&mut server, TestRequest::get("/admin/a.txt")).status(), 403);
-    for path in ["/%61dmin/a.txt", "/admi%6e/a.txt", "/admi%6E/%61.txt"] {
+    for path in ["/%61dmin/a.txt", "/a%64min/a.txt", "/a%64%6D%69n/%61.txt"] {
         assert_eq!(ask(&mut server, TestRequest::get(path)).status(), 404, "{path}");
     }
     // As documented, other requests avoid such routes, so they are no protection.
