@@ -50,6 +50,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             poller.on_acceptable(ListenerId(0));
         }
         poller.turn();
+        for mut peer in peers.iter().map(|peer| peer.borrow_mut()) {
+            peer.peer_ended |= peer.ended; // as a client does when it has the last response
+        }
     }
     for (n, peer) in peers.iter().enumerate() {
         let answers = String::from_utf8(peer.borrow().to_peer.clone())?;
