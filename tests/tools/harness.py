@@ -9,6 +9,8 @@ import resource
 import select
 import shutil
 import signal
+import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -74,6 +76,11 @@ class Server:
         self.errors = tempfile.TemporaryFile()
         self.process = subprocess.Popen(self.words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                         stderr=self.errors, preexec_fn=in_child(self.cpu))
+        self.wait_until_ready()
+        return self
+
+    def wait_until_ready(self):
+        """Waits until the server prints its address."""
         line = first_line(self.process, 30)
         address = re.search(r"http://(\S+:\d+)", line or "")
         if not address:
@@ -82,7 +89,6 @@ class Server:
             raise Failure(f"{' '.join(self.words)}: printed {line!r} instead of its address; "
                           + self.errors.read().decode(errors="replace")[-500:])
         self.address = address[1]
-        return self
 
     def __exit__(self, *_):
         self.stop()
@@ -121,6 +127,40 @@ class Server:
         return total
 
 
+class Nginx(Server):
+    """A running nginx of one process, as a baseline. `http` is the content of its block `http`, in which {address} and
+    {folder}, a folder for its files, are replaced."""
+
+    CONFIGURATION = """
+daemon off; master_process off; error_log {folder}/errors; pid {folder}/pid;
+events {{ worker_connections 4096; }}
+http {{
+    access_log off; keepalive_requests 1000000000; client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi; uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
+    %s
+}}
+"""
+
+    def __init__(self, folder, http, cpu=None, **values):
+        with socket.create_server(("127.0.0.1", 0)) as unused:
+            self.address = f"127.0.0.1:{unused.getsockname()[1]}"
+        path = os.path.join(folder, "configuration")
+        with open(path, "w") as file:
+            file.write((self.CONFIGURATION % http).format(folder=folder, address=self.address, **values))
+        super().__init__(f"nginx -c {path} -e {folder}/errors", cpu=cpu)
+
+    def wait_until_ready(self):
+        """It prints no address."""
+        host, port = self.address.rsplit(":", 1)
+        end = time.monotonic() + 10
+        while time.monotonic() < end:
+            with contextlib.suppress(OSError), socket.create_connection((host, int(port)), timeout=1):
+                return
+            time.sleep(0.05)
+        self.stop()
+        raise Failure("nginx does not accept connections")
+
+
 def load(server, mode, cpu=None, **options):
     """Runs the load client to its end and returns its report."""
     words = [LOAD, mode, "--address", server.address]
@@ -153,7 +193,7 @@ def held(server, connections, path="/plaintext"):
 
 
 def wrk(server, connections, depth, seconds, path="/plaintext", cpu=None):
-    """Runs wrk with `depth` pipelined requests, and returns its counts of requests and errors."""
+    """Runs wrk with `depth` pipelined requests, and returns its counts of requests, bytes and errors."""
     words = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "4s", "-s", PIPELINE,
              f"http://{server.address}{path}", str(depth)]
     result = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True,
@@ -162,6 +202,15 @@ def wrk(server, connections, depth, seconds, path="/plaintext", cpu=None):
     if not report:
         raise Failure("wrk: " + (result.stdout + result.stderr)[-500:])
     return json.loads(report[1])
+
+
+def compare(what, ours, baseline, name):
+    """Prints the minima and medians of two series of microseconds per request, and returns the ratio of the minima."""
+    ratio = min(ours) / min(baseline)
+    medians = statistics.median(ours), statistics.median(baseline)
+    print(f"{what}: {min(ours):.2f} us a request, {name} {min(baseline):.2f}, ratio {ratio:.3f}"
+          f" (medians {medians[0]:.2f}, {medians[1]:.2f}, {medians[0] / medians[1]:.3f})", flush=True)
+    return ratio
 
 
 def run(main):

@@ -11,6 +11,7 @@ end
 
 function done(summary)
    local errors = summary.errors
-   print(string.format('report {"done":%d,"seconds":%.6f,"errors":%d}', summary.requests, summary.duration / 1e6,
+   print(string.format('report {"done":%d,"bytes":%d,"seconds":%.6f,"errors":%d}', summary.requests, summary.bytes,
+      summary.duration / 1e6,
       errors.connect + errors.read + errors.write + errors.status + errors.timeout))
 end

@@ -12,42 +12,23 @@ builds of the examples.
 import argparse
 import contextlib
 import os
-import socket
 import tempfile
 
-from harness import HTTPD, RELEASE, Failure, Server, run, wrk
+from harness import HTTPD, RELEASE, Failure, Nginx, Server, compare, run, wrk
 
 PROXY = os.path.join(RELEASE, "examples", "proxy") + " --listen 127.0.0.1:0 --pollers 1 --max-connections 4000"
 # Path and connections.
 LOADS = (("/plaintext", 64), ("/plaintext", 8), ("/big?bytes=65536", 16), ("/big?bytes=1048576", 8))
-CONFIGURATION = """
-daemon off; master_process off; pid {folder}/pid; error_log {folder}/errors;
-events {{ worker_connections 4096; }}
-http {{
-    access_log off; keepalive_requests 1000000000; proxy_temp_path {folder}/proxy; client_body_temp_path {folder}/body;
-    fastcgi_temp_path {folder}/fastcgi; uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
-    upstream servers {{ server {first}; server {second}; keepalive 128; keepalive_requests 1000000000; }}
-    server {{
-        listen 127.0.0.1:{port};
-        location / {{
-            proxy_pass http://servers; proxy_http_version 1.1; proxy_set_header Connection "";
-            proxy_set_header Host $http_host; proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-        }}
+NGINX = """
+upstream servers {{ server {first}; server {second}; keepalive 128; keepalive_requests 1000000000; }}
+server {{
+    listen {address};
+    location / {{
+        proxy_pass http://servers; proxy_http_version 1.1; proxy_set_header Connection "";
+        proxy_set_header Host $http_host; proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
     }}
 }}
 """
-
-
-def nginx(folder, upstreams):
-    """Returns an nginx that prints its address, as the other servers do."""
-    with socket.create_server(("127.0.0.1", 0)) as unused:
-        port = unused.getsockname()[1]
-    file = os.path.join(folder, "configuration")
-    with open(file, "w") as out:
-        out.write(CONFIGURATION.format(folder=folder, port=port, first=upstreams[0], second=upstreams[1]))
-    server = Server("nginx")
-    server.words = ["sh", "-c", f"echo http://127.0.0.1:{port}; exec nginx -c {file} -e {folder}/errors"]
-    return server
 
 
 def sample(server, load, seconds):
@@ -55,7 +36,7 @@ def sample(server, load, seconds):
     path, connections = load
     before = server.cpu_nanoseconds()
     report = wrk(server, connections, 1, seconds, path)
-    if report["done"] == 0 or report.get("errors"):
+    if not report["done"] or report["errors"]:
         raise Failure(f"{path}: {report}")
     return (server.cpu_nanoseconds() - before) / report["done"] / 1000
 
@@ -68,16 +49,13 @@ def main():
     options = parser.parse_args()
     worst = 0.0
     with contextlib.ExitStack() as stack:
-        upstreams = [stack.enter_context(Server(HTTPD)).address for _ in range(2)]
+        first, second = (stack.enter_context(Server(HTTPD)).address for _ in range(2))
         folder = stack.enter_context(tempfile.TemporaryDirectory())
-        command = PROXY + "".join(f" --upstream {address}" for address in upstreams)
-        ours, base = (stack.enter_context(server) for server in (Server(command), nginx(folder, upstreams)))
+        ours = stack.enter_context(Server(f"{PROXY} --upstream {first} --upstream {second}"))
+        base = stack.enter_context(Nginx(folder, NGINX, first=first, second=second))
         for load in LOADS:
             pairs = [[sample(server, load, options.seconds) for server in (ours, base)] for _ in range(options.rounds)]
-            mine, other = (min(figures) for figures in zip(*pairs))
-            worst = max(worst, mine / other)
-            print(f"{load[0]} over {load[1]} connections: {mine:.2f} us a request, nginx {other:.2f},"
-                  f" ratio {mine / other:.3f}", flush=True)
+            worst = max(worst, compare(f"{load[0]} over {load[1]} connections", *zip(*pairs), "nginx"))
     return 1 if options.limit and worst > options.limit else 0
 
 

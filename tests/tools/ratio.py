@@ -20,10 +20,9 @@ With --limit the exit status is 1 if the ratio of the minima exceeds it. Needs P
 import argparse
 import re
 import socket
-import statistics
 import time
 
-from harness import HTTPD, RAW_EPOLL, Failure, Server, load, run, wrk
+from harness import HTTPD, RAW_EPOLL, Failure, Server, compare, load, run, wrk
 
 CPU = 0
 CONNECTIONS = 64
@@ -78,11 +77,7 @@ def main():
             sides = [(ours, options.server), (base, baseline)]
             for samples, command in sides if turn % 2 else reversed(sides):
                 samples.append(sample(command, depth, options))
-        ratio = min(ours) / min(base)
-        worst = max(worst, ratio)
-        print(f"{depth:2} at a time: {min(ours):.2f} us a request, baseline {min(base):.2f}, ratio {ratio:.3f}"
-              f" (medians {statistics.median(ours):.2f}, {statistics.median(base):.2f},"
-              f" {statistics.median(ours) / statistics.median(base):.3f})", flush=True)
+        worst = max(worst, compare(f"{depth:2} at a time", ours, base, "baseline"))
     return 1 if options.limit and worst > options.limit else 0
 
 

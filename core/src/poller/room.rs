@@ -27,6 +27,8 @@ pub(crate) struct RoomQueue<'s> {
     places: Table<'s, RoomRequest>,
     capacity: usize,
     len: u32,
+    /// The requests that are still to be looked at in this round: from this place on, and before that one.
+    round: (u32, u32),
     /// When the poller next has to ask for requests that it has not asked for; `None` if there are none.
     pub(crate) ask_at: Option<Instant>,
 }
@@ -34,7 +36,8 @@ pub(crate) struct RoomQueue<'s> {
 impl<'s> RoomQueue<'s> {
     /// Creates an empty queue of at most `capacity` requests.
     pub(crate) fn new(memory: &'s mut [MaybeUninit<RoomRequest>], capacity: usize) -> Self {
-        Self { places: Table::new(memory), capacity: capacity.min(ROOM_REQUESTS_MAX), len: 0, ask_at: None }
+        let capacity = capacity.min(ROOM_REQUESTS_MAX);
+        Self { places: Table::new(memory), capacity, len: 0, round: (0, 0), ask_at: None }
     }
 
     pub(crate) const fn len(&self) -> u32 {
@@ -84,8 +87,28 @@ impl<'s> RoomQueue<'s> {
         }
     }
 
-    /// Removes the request at a place. Those after it move up.
-    pub(crate) fn remove(&mut self, place: u32) {
+    /// Begins a round over the requests that are there now. Those that are made meanwhile wait for the next one.
+    pub(crate) const fn begin_round(&mut self) {
+        self.round = (0, self.len);
+    }
+
+    /// Removes and returns the next request of the round whose poller has answered.
+    pub(crate) fn take(&mut self, has_answer: impl Fn(PollerId) -> bool) -> Option<RoomRequest> {
+        while self.round.0 < self.round.1 {
+            let request = self.get(self.round.0)?;
+            if has_answer(request.at) {
+                self.remove(self.round.0);
+                return Some(request);
+            }
+            self.round.0 += 1;
+        }
+        None
+    }
+
+    /// Removes the request at a place. Those after it move up, and so does the round over them.
+    fn remove(&mut self, place: u32) {
+        let (next, end) = self.round;
+        self.round = (next - u32::from(place < next), end - u32::from(place < end));
         for after in place + 1..self.len {
             if let (Some(request), Some(to)) = (self.get(after), self.places.get_mut(after - 1)) {
                 *to = request;
@@ -160,6 +183,26 @@ mod tests {
         }
         assert_eq!(queue.push(request(0, 3), NOW, |socket| socket.to_bits() != 1), Ok(()));
         assert_eq!(all(&queue)[1..], [request(0, 2), request(0, 3)]);
+    }
+
+    #[test]
+    fn a_round_keeps_its_order_although_requests_of_ended_sockets_are_removed_in_it() {
+        let mut memory = [const { MaybeUninit::uninit() }; 4];
+        let mut queue = RoomQueue::new(&mut memory, 4);
+        for (at, socket) in [(2, 9), (1, 5), (1, 6), (1, 7)] {
+            assert_eq!(queue.push(request(at, socket), NOW, |_| true), Ok(()));
+        }
+        queue.begin_round();
+        let take = |queue: &mut RoomQueue<'_>| queue.take(|at| at == PollerId(1));
+        assert_eq!(take(&mut queue), Some(request(1, 5)));
+        // the second one finds the queue full
+        for socket in [5, 4] {
+            assert_eq!(queue.push(request(1, socket), NOW, |socket| socket.to_bits() != 9), Ok(()));
+        }
+        assert_eq!(take(&mut queue), Some(request(1, 6)));
+        assert_eq!(take(&mut queue), Some(request(1, 7)));
+        assert_eq!(take(&mut queue), None, "what was requested meanwhile waits for the next round");
+        assert_eq!(all(&queue), [request(1, 5), request(1, 4)]);
     }
 
     #[test]

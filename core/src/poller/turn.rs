@@ -452,20 +452,11 @@ where
         // first, since its own answer counts in this turn
         let keeps = self.io.membership.answer_askers();
         self.io.membership.take_answers();
-        // requests that the callbacks make wait for the next answer
-        let (mut place, mut looks, mut left) = (0, self.io.rooms.len(), ROOMS_A_TURN);
-        while looks > 0
-            && left > 0
-            && let Some(RoomRequest { at, socket }) = self.io.rooms.get(place)
-        {
-            looks -= 1;
-            if !self.io.membership.has_answer(at) {
-                place += 1;
-                continue;
-            }
-            // before the callback, which may panic
-            self.io.rooms.remove(place);
-            left -= 1;
+        self.io.rooms.begin_round();
+        for _ in 0..ROOMS_A_TURN {
+            let has_answer = |at| self.io.membership.has_answer(at);
+            // removed before the callback, which may panic
+            let Some(RoomRequest { at, socket }) = self.io.rooms.take(has_answer) else { break };
             match socket {
                 Some(token) => self.tell_room(token, at),
                 None => self.tell_poller_event(PollerEvent::Room { at }),

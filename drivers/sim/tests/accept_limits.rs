@@ -86,6 +86,10 @@ fn peers_beyond_the_rate_are_served_when_they_come_again() {
         let address = ([10, 0, 0, 1], 7).into();
         sim.listen(server, address);
         peers(sim, address);
+        // a burst of two, and five a second for half a second; without a limit, all eight are accepted at once
+        sim.run_until(Duration::from_millis(500), |_| false);
+        let accepted: u64 = sim.stats(server).iter().map(|stats| stats.accepted).sum();
+        assert!(accepted <= 2 + 3, "rate: {accepted} connections");
         sim.finish();
         over.set(over.get() + sim.stats(server).iter().map(|stats| stats.over_rate).sum::<u64>());
     });

@@ -4,6 +4,24 @@ use std::sync::mpsc::channel;
 
 use super::*;
 
+/// Lets three clients that do not read request a path, of which two may have a file open. Returns the connection of the
+/// second one, after the first one has been reset.
+fn two_of_three<H: lightcone_core::Handler>(server: &mut TestServer<H>, files: &Files, path: &str) -> usize {
+    let mut slow = || {
+        let connection = server.connect();
+        server.set_window(connection, 1000);
+        server.send_request(connection, TestRequest::get(path));
+        let response = wait(server, |server| server.partial(connection)).unwrap();
+        (connection, response.status())
+    };
+    let (first, second, third) = (slow(), slow(), slow());
+    assert_eq!((first.1, second.1, third.1), (200, 200, 503));
+    assert_eq!(files.open_files(), 2);
+    server.reset(first.0);
+    assert_eq!(wait(server, |_| (files.open_files() == 1).then_some(())), Some(()));
+    second.0
+}
+
 #[test]
 fn open_files_have_a_bound() {
     let folder = Folder::new();
@@ -11,21 +29,10 @@ fn open_files_have_a_bound() {
     for way in ways() {
         let files = files(&folder.0, way, FileLimits { open: 2, ..FileLimits::DEFAULT });
         let mut server = server(&files);
-        let mut slow = || {
-            let connection = server.connect();
-            server.set_window(connection, 1000);
-            server.send_request(connection, TestRequest::get("/a"));
-            let response = wait(&mut server, |server| server.partial(connection)).unwrap();
-            (connection, response.status())
-        };
-        let (first, second, third) = (slow(), slow(), slow());
-        assert_eq!((first.1, second.1, third.1), (200, 200, 503), "{way:?}");
-        assert_eq!(files.open_files(), 2);
-        server.reset(first.0);
-        assert_eq!(wait(&mut server, |_| (files.open_files() == 1).then_some(())), Some(()));
+        let slow = two_of_three(&mut server, &files, "/a");
         assert_eq!(ask(&mut server, TestRequest::get("/a")).status(), 200, "there is room again");
-        server.set_window(second.0, usize::MAX);
-        assert!(wait(&mut server, |server| server.response(second.0)).is_some());
+        server.set_window(slow, usize::MAX);
+        assert!(wait(&mut server, |server| server.response(slow)).is_some());
         assert_eq!(files.open_files(), 0);
     }
 }
@@ -39,20 +46,9 @@ fn pages_of_listings_have_a_bound() {
     for way in ways() {
         let files = files(&folder.0, way, FileLimits { open: 2, ..FileLimits::DEFAULT }).listing(true);
         let mut server = server(&files);
-        let mut slow = || {
-            let connection = server.connect();
-            server.set_window(connection, 1000);
-            server.send_request(connection, TestRequest::get("/"));
-            let response = wait(&mut server, |server| server.partial(connection)).unwrap();
-            (connection, response.status())
-        };
-        let (first, second, third) = (slow(), slow(), slow());
-        assert_eq!((first.1, second.1, third.1), (200, 200, 503), "{way:?}");
-        assert_eq!(files.open_files(), 2);
-        server.reset(first.0);
-        assert_eq!(wait(&mut server, |_| (files.open_files() == 1).then_some(())), Some(()));
-        server.set_window(second.0, usize::MAX);
-        let page = wait(&mut server, |server| server.response(second.0)).unwrap();
+        let slow = two_of_three(&mut server, &files, "/");
+        server.set_window(slow, usize::MAX);
+        let page = wait(&mut server, |server| server.response(slow)).unwrap();
         assert_eq!(page.text().matches("<li>").count(), crate::LISTING_MAX);
         assert_eq!(files.open_files(), 0);
     }
