@@ -382,7 +382,7 @@ pub const MUTANTS: &[Mutant] = &[
         "                poller.notify();\n                poller.answers.insert(self.me.0);\n",
     ),
     step(
-        "core/src/poller/turn.rs",
+        "core/src/poller/turn/mail.rs",
         "room_ask_without_an_answer",
         "keep_asker(asker);\n                self.io.alarm = Instant::from_millis(0);\n",
         "keep_asker(asker);\n",
@@ -426,7 +426,7 @@ pub const MUTANTS: &[Mutant] = &[
     ),
     // The poller's loop.
     step(
-        "core/src/poller/turn.rs",
+        "core/src/poller/turn/end.rs",
         "end_empties_before_it_closes",
         "        self.io.membership.close();\n        while let Some(command) = self.io.membership.next_command() {",
         "        let is_closing = self.io.membership.has_command();\n        if !is_closing {\n            \
@@ -434,7 +434,7 @@ pub const MUTANTS: &[Mutant] = &[
          self.io.membership.next_command() {",
     ),
     step(
-        "core/src/poller/turn.rs",
+        "core/src/poller/turn/end.rs",
         "end_with_sockets_left",
         "            if self.shard.in_use() == 0 && !waits {",
         "            if self.shard.in_use() < 1_000 && !waits {",
@@ -447,31 +447,31 @@ pub const MUTANTS: &[Mutant] = &[
          self.read_mail();\n        if self.acceptor.take_due",
     ),
     step(
-        "core/src/poller/turn.rs",
+        "core/src/poller/turn/end.rs",
         "stop_keeps_what_is_held_back",
         "        self.acceptor.close_all(&mut self.io.transport);\n",
         "",
     ),
     step(
-        "core/src/poller/turn.rs",
+        "core/src/poller/turn/end.rs",
         "stop_closes_listeners_without_a_last_accept",
         "let turns = if grace.is_zero() { 0 } else { LAST_ACCEPTS };",
         "let turns = 0;",
     ),
     step(
-        "core/src/poller/turn.rs",
+        "core/src/poller/turn/end.rs",
         "stop_turns_away_what_is_assigned",
         "                self.shard.begin_stop();\n",
         "                self.shard.stop();\n",
     ),
     step(
-        "core/src/poller/turn.rs",
+        "core/src/poller/turn/end.rs",
         "stop_keeps_slots_ready",
         "                self.io.release_reserved(&mut self.shard);\n",
         "",
     ),
     step(
-        "core/src/poller/turn.rs",
+        "core/src/poller/turn/accepting.rs",
         "admit_drops_the_permit",
         "        self.io.membership.merge(permit);\n        self.register(token, connection, Interest::READ);",
         "        drop(permit);\n        self.register(token, connection, Interest::READ);",
@@ -490,32 +490,32 @@ pub const MUTANTS: &[Mutant] = &[
         "",
     ),
     step(
-        "core/src/poller/turn.rs",
+        "core/src/poller/turn/mail.rs",
         "broadcast_skips_a_socket",
         "broadcast.from = token.index() + 1;",
         "broadcast.from = token.index() + 2;",
     ),
     step(
-        "core/src/poller/turn.rs",
+        "core/src/poller/turn/accepting.rs",
         "held_connection_is_lost",
         "self.acceptor.held = Some(accepted);",
         "drop(accepted);",
     ),
     step(
-        "core/src/poller/turn.rs",
+        "core/src/poller/turn/accepting.rs",
         "held_connection_is_forgotten",
         "        self.acceptor.held.take().is_none_or(|accepted| self.place(accepted))\n",
         "        true\n",
     ),
     step(
-        "core/src/poller/turn.rs",
+        "core/src/poller/turn/accepting.rs",
         "accepting_is_not_resumed",
         "        // first, since the handler may panic\n        self.acceptor.watch_all(&mut self.io.transport, \
          self.io.now);\n",
         "",
     ),
     step(
-        "core/src/poller/turn.rs",
+        "core/src/poller/turn/accepting.rs",
         "accepting_goes_on_without_room",
         "            let accepts = has_room || self.can_evict();\n            let Some(listener) = \
          self.acceptor.watched(id) else { return false };\n            if !accepts {\n                return \
