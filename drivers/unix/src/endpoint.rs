@@ -267,6 +267,46 @@ impl fmt::Debug for EndpointError {
 
 impl core::error::Error for EndpointError {}
 
+/// A value that can be converted to endpoints to listen on.
+pub trait ToEndpoints {
+    /// Returns the endpoints, in the order in which to try them.
+    ///
+    /// # Errors
+    ///
+    /// If a text is not a valid endpoint.
+    fn to_endpoints(&self) -> Result<Vec<Endpoint>, EndpointError>;
+}
+
+impl ToEndpoints for str {
+    fn to_endpoints(&self) -> Result<Vec<Endpoint>, EndpointError> {
+        Endpoint::resolve(self)
+    }
+}
+
+impl ToEndpoints for String {
+    fn to_endpoints(&self) -> Result<Vec<Endpoint>, EndpointError> {
+        Endpoint::resolve(self)
+    }
+}
+
+impl ToEndpoints for SocketAddr {
+    fn to_endpoints(&self) -> Result<Vec<Endpoint>, EndpointError> {
+        Ok(vec![Endpoint::Inet(*self)])
+    }
+}
+
+impl ToEndpoints for Endpoint {
+    fn to_endpoints(&self) -> Result<Vec<Endpoint>, EndpointError> {
+        Ok(vec![self.clone()])
+    }
+}
+
+impl<T: ToEndpoints + ?Sized> ToEndpoints for &T {
+    fn to_endpoints(&self) -> Result<Vec<Endpoint>, EndpointError> {
+        (**self).to_endpoints()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -53,7 +53,8 @@ pub mod socket;
 mod transport;
 pub mod waker;
 
-pub use engine::{Builder, Engine, Error, Handle, Listener, PollerContext, ToEndpoints};
+pub use endpoint::ToEndpoints;
+pub use engine::{Builder, Engine, Error, Handle, Listener, PollerContext};
 pub use paths::UnixAddressesFull;
 pub use report::{PollerReport, Report};
 
