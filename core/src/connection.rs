@@ -1,20 +1,23 @@
 //! A driver's view of one socket of a shard.
 
-use crate::actions::{ContextCalls, Sent, Settled, carry_out, report_sent};
+mod events;
+mod fast_path;
+mod settle;
+
+pub use self::fast_path::{FastPath, LeftFastPath};
+use crate::actions::{ContextCalls, Settled, carry_out};
 use crate::address::Address;
-use crate::buffer::{Blocks, WritableGate};
+use crate::buffer::WritableGate;
 use crate::error::{CloseReason, ErrorKind};
 use crate::handler::{Context, Event, Handler};
 use crate::interest::Interest;
 use crate::life::{State, Transition};
 use crate::shard::Shard;
-use crate::slot::{ControlBlock, Flags, Pending, Requests, Slot};
-use crate::socket::{SharedView, Socket, Stream};
-use crate::stats::Stats;
+use crate::slot::{ControlBlock, Flags, Pending, Requests};
+use crate::socket::{Socket, Stream};
 use crate::time::Instant;
 use crate::token::Token;
 use crate::wait_queue::Waiting;
-use core::fmt;
 
 /// The action that the driver carries out next for a socket.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -22,7 +25,7 @@ use core::fmt;
 pub enum Action {
     /// Wait for this interest.
     Wait(Interest),
-    /// Send bytes from [`Connection::outputs`], then report the result, as [`report_sent`] does.
+    /// Send bytes from [`Connection::outputs`], then report the result, as [`report_sent`](crate::report_sent) does.
     Send,
     /// Shut down writing, then call [`Connection::write_shut_down`].
     ShutdownWrite,
@@ -218,8 +221,8 @@ impl<'p, 's, D> Connection<'p, 's, D> {
     }
 
     /// Ends the socket after its handler has panicked: immediately, unless the callback had called
-    /// [`close`](Stream::close) or [`linger`](Stream::linger) before. Then the queued output is still sent, but no event
-    /// except `close` follows.
+    /// [`close`](Stream::close) or [`linger`](Stream::linger) before. Then the queued output is still sent, but no
+    /// event except `close` follows.
     pub fn panicked(&mut self) {
         let control = self.control();
         let orderly = control.asked.has(Requests::CLOSE) || control.asked.has(Requests::LINGER);
@@ -532,68 +535,6 @@ impl<'p, 's, D> Connection<'p, 's, D> {
         self.run_all(handler, cx)
     }
 
-    /// Reports received bytes, if there are any, delivers the pending events, and carries out the actions
-    /// that follow.
-    ///
-    /// This is [`received`](Self::received), [`run`](Self::run) and [`carry_out`] in one, with a fast path
-    /// for the complete handling of a request on a socket in an ordinary state. The result is the same.
-    #[inline(always)]
-    pub fn receive<H: Handler<Data = D>, C: ContextCalls<H::Message>>(
-        &mut self,
-        bytes: &'p mut [u8],
-        handler: &mut H,
-        calls: &mut C,
-    ) -> Settled {
-        let shard = &mut *self.shard;
-        // fewer bytes than a block fit into any free block, so the room need not be computed
-        let fits = bytes.len() < shard.config.block_size && shard.input.has_blocks() && !bytes.is_empty();
-        // after a pulled event, the bytes before are not settled yet
-        let fits = fits && self.fresh.is_empty();
-        let usual = if fits { shard.usual(self.index) } else { None };
-        let Some(usual) = usual else {
-            self.received(bytes);
-            let next = self.run(handler, &mut calls.context());
-            return self.carry_out(next, 0, handler, calls);
-        };
-        match usual.receive(bytes, handler, calls) {
-            Ok(settled) => settled,
-            Err(stopped) => self.go_on(stopped, bytes, handler, calls),
-        }
-    }
-
-    /// Continues with `bytes` where [`FastPath::receive`] stopped.
-    #[inline(never)]
-    pub fn go_on<H: Handler<Data = D>, C: ContextCalls<H::Message>>(
-        &mut self,
-        stopped: LeftFastPath,
-        bytes: &'p mut [u8],
-        handler: &mut H,
-        calls: &mut C,
-    ) -> Settled {
-        match stopped.0 {
-            FastPathStop::Event { consumed } => {
-                (self.fresh, self.consumed) = (bytes, consumed);
-                let next = self.run_all(handler, &mut calls.context());
-                self.carry_out(next, 0, handler, calls)
-            }
-            FastPathStop::Pieces => self.carry_out(Action::Send, 0, handler, calls),
-            FastPathStop::Send { offered, sent } => self.go_on_after_send(offered, sent, handler, calls),
-        }
-    }
-
-    #[inline(never)]
-    fn go_on_after_send<H: Handler<Data = D>, C: ContextCalls<H::Message>>(
-        &mut self,
-        offered: usize,
-        sent: Sent,
-        handler: &mut H,
-        calls: &mut C,
-    ) -> Settled {
-        report_sent(self, offered, sent);
-        let next = self.run(handler, &mut calls.context());
-        self.carry_out(next, 1, handler, calls)
-    }
-
     /// Carries out the actions of the socket with a handler, as [`carry_out`] does.
     #[inline(never)]
     pub fn carry_out<H: Handler<Data = D>, C: ContextCalls<H::Message>>(
@@ -663,419 +604,5 @@ impl<'p, 's, D> Connection<'p, 's, D> {
                 handler.event(&mut socket, event, cx);
             }
         }
-    }
-
-    /// Returns the next pending event, with its socket. First applies the requests made in the previous
-    /// event.
-    pub fn next_event<M>(&mut self) -> Option<(Event<M>, Socket<'_, D>)> {
-        self.settle();
-        loop {
-            let pending = self.control().pending;
-            if pending.is_empty() {
-                return None;
-            }
-            let first = pending.first();
-            self.control().pending.clear(first);
-            if !self.is_overtaken(first) {
-                let event = self.event(first);
-                return Some((event, self.view(first)?));
-            }
-        }
-    }
-
-    /// Returns whether earlier events of this connection have made an event obsolete.
-    fn is_overtaken(&mut self, event: Pending) -> bool {
-        let most = self.shard.config.output_limit;
-        let fresh = !self.fresh.is_empty();
-        let control = self.control();
-        match event {
-            // the bytes were consumed in an earlier event
-            Pending::RECEIVE => !fresh && control.kept.is_empty(),
-            // more was queued: `sent` comes when that has been sent, too
-            Pending::SENT => !control.chain.is_empty(),
-            // the queue was filled again: `writable` comes later
-            Pending::WRITABLE => {
-                control.chain.armed |= !control.chain.is_low(most);
-                if !control.chain.armed {
-                    control.chain.set_hold(WritableGate::Given);
-                }
-                control.chain.armed
-            }
-            _ => false,
-        }
-    }
-
-    fn event<M>(&mut self, which: Pending) -> Event<M> {
-        // The flags are set before the callback, which may panic: after an `open` that panics, `close` follows, and
-        // after a last event that panics, no event does.
-        match which {
-            Pending::OPEN => {
-                self.control().flags.set(Flags::OPENED);
-                Event::Open
-            }
-            Pending::RECEIVE => Event::Receive,
-            Pending::WRITABLE => Event::Writable,
-            Pending::SENT => Event::Sent,
-            Pending::PEER_CLOSED => Event::PeerClosed,
-            Pending::TIMEOUT => Event::Timeout,
-            Pending::SHUTDOWN => Event::Shutdown,
-            Pending::REFUSED => {
-                self.control().flags.set(Flags::ENDED);
-                Event::Refused(match self.control().reason {
-                    Some(CloseReason::Error(kind)) => kind,
-                    Some(CloseReason::TimedOut(_)) => ErrorKind::TimedOut,
-                    Some(CloseReason::Reset) => ErrorKind::ConnectionReset,
-                    _ => ErrorKind::ConnectionAborted,
-                })
-            }
-            _ => {
-                self.control().flags.set(Flags::ENDED);
-                Event::Close(self.control().reason.unwrap_or(CloseReason::Local))
-            }
-        }
-    }
-
-    /// Returns the view of the socket that an event shows.
-    fn view(&mut self, event: Pending) -> Option<Socket<'_, D>> {
-        let shard = &mut *self.shard;
-        let slot = shard.slots.get_mut(self.index)?;
-        let data = slot.data.as_mut()?;
-        let control = &mut slot.control;
-        let still_to_come = control.pending.has(Pending::RECEIVE);
-        let bytes = if still_to_come && (control.kept.is_empty() || event == Pending::OPEN) {
-            &mut [] // new bytes are first shown in `receive`; before `open`, all kept bytes are new
-        } else if !control.kept.is_empty() {
-            shard.input.slice_mut(&control.kept)
-        } else {
-            &mut *self.fresh
-        };
-        let (pool, shared, index) = (shard.output.lend(), &shard.shared, self.index);
-        let consumed = &mut self.consumed;
-        Some(Socket { stream: Stream { control, pool, bytes, consumed, shared, index }, data })
-    }
-
-    /// Applies the effects of the last callback: removes what it consumed, keeps what it left, and takes the
-    /// steps that it requested.
-    fn settle(&mut self) {
-        let consumed = core::mem::take(&mut self.consumed);
-        if self.fresh.is_empty() {
-            if consumed > 0
-                && let Some(slot) = self.shard.slots.get_mut(self.index)
-            {
-                self.shard.input.consume(&mut slot.control.kept, consumed);
-            }
-        } else if !self.control().pending.has(Pending::RECEIVE) {
-            // An event has shown the slice, which is only lent: bytes that the handler left must be copied before
-            // the connection ends.
-            let rest = core::mem::take(&mut self.fresh).get(consumed..).unwrap_or_default();
-            if !rest.is_empty() {
-                self.keep(rest);
-            }
-        }
-        if !self.control().asked.is_empty() {
-            self.settle_asked();
-        }
-        let control = self.control();
-        if control.state == State::Draining && control.chain.is_empty() {
-            let now = self.shard.now.tick();
-            self.control().step(Transition::Flushed, now);
-        }
-        if !self.control().state.is_live() {
-            self.settle_ending();
-        }
-    }
-
-    #[cold]
-    fn settle_asked(&mut self) {
-        let now = self.shard.now.tick();
-        let asked = core::mem::take(&mut self.control().asked);
-        self.release_tail(); // all queued output precedes the end, held-back output included
-        if asked.has(Requests::ENDS) {
-            self.control().flags.set(Flags::CLOSING);
-            // a driver may close a socket before `open` was delivered
-            self.control().pending = self.control().pending.only(Pending::OPEN);
-        }
-        if !self.control().state.is_live() {
-            if asked.has(Requests::ABORT) {
-                self.control().flags.set(Flags::RESET); // in `close`: only how to close the connection is still open
-            }
-            return;
-        }
-        // Closing a socket with unread input would make the kernel reset the connection, and the peer would
-        // lose the last output. So such a close is staged.
-        let unread = !self.fresh.is_empty() || self.control().may_have_unread();
-        let orderly = if self.control().flags.has(Flags::PEER_ENDED) {
-            CloseReason::Peer
-        } else if self.shard.shared.stopping {
-            CloseReason::Shutdown
-        } else {
-            CloseReason::Local
-        };
-        let control = self.control();
-        let (step, reason) = if asked.has(Requests::ABORT) {
-            (Transition::Abort, CloseReason::Aborted)
-        } else if asked.has(Requests::LINGER) || (asked.has(Requests::CLOSE) && unread) {
-            (Transition::Linger, orderly)
-        } else if asked.has(Requests::CLOSE) {
-            (Transition::Close, orderly)
-        } else {
-            (Transition::Finish, orderly)
-        };
-        control.set_close_reason(reason);
-        control.step(step, now);
-    }
-
-    fn release_tail(&mut self) {
-        if let Some(slot) = self.shard.slots.get_mut(self.index) {
-            slot.control.chain.release_tail(&self.shard.output.lend());
-        }
-    }
-
-    /// Settles a socket that is not live any more: it receives only its last event, and holds no input.
-    #[inline(never)]
-    fn settle_ending(&mut self) {
-        self.release_tail(); // if the socket is closed, it counts as lost
-        let Some(slot) = self.shard.slots.get_mut(self.index) else { return };
-        let control = &mut slot.control;
-        // `open` may still be undelivered. If the end of the peer's stream is, it must be delivered too, with
-        // the bytes before it: it may be the very reason why the socket has ended.
-        let news = if control.pending.has(Pending::PEER_CLOSED) { Pending::LAST } else { Pending::OPEN };
-        control.pending = control.pending.only(news);
-        // no event will show the input any more
-        if control.pending.is_empty() {
-            self.fresh = &mut [];
-            self.shard.input.release(&mut control.kept);
-        }
-        // a block that stays set aside for this socket would be missing for those that wait
-        if control.chain.waiting != Waiting::None {
-            self.shard.end_wait(self.index);
-        }
-        let control = self.control();
-        // `close` shows how many bytes were not sent, so it must wait for the result of a send in flight
-        if control.state == State::Closed && !control.flags.has(Flags::ENDED.with(Flags::IN_FLIGHT)) {
-            let opened = control.flags.has(Flags::OPENED) || control.pending.has(Pending::OPEN);
-            control.pending.set(if opened { Pending::CLOSE } else { Pending::REFUSED });
-        }
-    }
-
-    /// Ends the connection: keeps the bytes that were not consumed and returns the next action.
-    pub fn finish(&mut self) -> Action {
-        self.settle();
-        self.keep_fresh();
-        self.conclude()
-    }
-
-    /// Ends a connection that is settled.
-    fn conclude(&mut self) -> Action {
-        // return unused blocks first: the next line may grant them
-        if let Some(slot) = self.shard.slots.get_mut(self.index) {
-            slot.control.chain.trim(&mut self.shard.output);
-        }
-        let waits = self.grant_writable();
-        let Some(slot) = self.shard.slots.get_mut(self.index) else { return Action::Wait(Interest::NONE) };
-        let control = &mut slot.control;
-        if control.state == State::Closed {
-            return self.finish_closed();
-        }
-        // `writable` may just have been granted, and a pull user may have left events
-        let queue = !control.pending.is_empty();
-        let was = control.chain.waiting;
-        let room = !control.state.is_live() || self.shard.input.room(&control.kept, was) > 0;
-        let waiting = if waits {
-            Waiting::Output
-        } else if !room && control.state.reads() && !control.holds_back() {
-            self.shard.input.wait_queue(&control.kept)
-        } else {
-            Waiting::None
-        };
-        let (next, times) = (control.next(room), control.flags.has(Flags::TIMES));
-        if waiting != was {
-            self.change_queue(waiting);
-        }
-        // after that, since a socket that waits for a block is not idle
-        if times {
-            self.shard.rearm_timer(self.index);
-        }
-        if queue {
-            self.shard.queue(self.index);
-        }
-        next
-    }
-
-    /// Moves the socket to another wait queue, or to none.
-    #[cold]
-    fn change_queue(&mut self, waiting: Waiting) {
-        let control = self.control();
-        let was = control.chain.waiting;
-        // Nothing changes in three cases: `writable` has yet to announce a grant; the socket waits for output
-        // again already; it was permitted to receive, and no bytes have arrived yet.
-        let granted = was.is_granted() && control.pending.has(Pending::WRITABLE);
-        let waits = was == Waiting::OutputAgain && waiting == Waiting::Output;
-        let receives = was == Waiting::MayReceive && waiting == Waiting::None && control.kept.is_empty();
-        if granted || waits || receives {
-            return;
-        }
-        if waiting == Waiting::Output {
-            self.shard.dequeue_waiter(self.index);
-            // the granted block was not enough: the next grant must be exclusive
-            let again = was.is_granted() || matches!(was, Waiting::GrantTaken | Waiting::OutputTaken);
-            self.shard.enqueue_waiter(self.index, waiting, again);
-        } else {
-            self.shard.end_wait(self.index);
-            if waiting != Waiting::None {
-                self.shard.enqueue_waiter(self.index, waiting, false);
-            }
-        }
-    }
-
-    fn finish_closed(&mut self) -> Action {
-        let Some(slot) = self.shard.slots.get_mut(self.index) else {
-            unreachable!("slots are never removed")
-        };
-        let control = &mut slot.control;
-        if !control.pending.is_empty() {
-            // a pull user has not taken the last event yet
-            self.shard.queue(self.index);
-            return Action::Wait(Interest::NONE);
-        }
-        // the bytes in flight must stay in place until the send is over
-        if control.flags.has(Flags::IN_FLIGHT) {
-            return Action::CancelSend;
-        }
-        if let Some(data) = slot.data.take() {
-            self.shard.stats.ended(control);
-            drop(data); // may panic: the socket is counted by then, and the next run continues below
-        }
-        self.shard.stats.bytes_lost += control.chain.queued() as u64;
-        let cut = control.reason == Some(CloseReason::Aborted);
-        // Checked before the chain is cleared: lost bytes require a reset, since to the peer a plain close
-        // would look like the end of a complete stream.
-        self.shard.broke_off = cut || control.flags.has(Flags::RESET) || !control.chain.is_empty();
-        control.chain.clear(&mut self.shard.output);
-        let now = self.shard.now.tick();
-        control.step(Transition::Release, now);
-        self.shard.free_slot(self.index);
-        Action::Close
-    }
-}
-
-/// The fast path of a [`Connection`], for a socket in an ordinary state, from [`Shard::fast_path`]. It handles a
-/// complete request with one lookup of the slot. The results are those of a connection, at lower cost.
-pub struct FastPath<'p, 's, D> {
-    control: &'p mut ControlBlock,
-    data: &'p mut D,
-    output: &'p mut Blocks<'s>,
-    stats: &'p mut Stats,
-    shared: &'p SharedView,
-    index: u32,
-    now: u32,
-    block_size: usize,
-}
-
-impl<D> fmt::Debug for FastPath<'_, '_, D> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FastPath").field("index", &self.index).finish_non_exhaustive()
-    }
-}
-
-/// The point at which [`FastPath::receive`] stopped, for [`Connection::go_on`].
-#[derive(Debug)]
-#[must_use = "the socket stalls unless its connection continues"]
-pub struct LeftFastPath(FastPathStop);
-
-#[derive(Debug)]
-enum FastPathStop {
-    /// After the event: it requires more than the fast path handles.
-    Event { consumed: usize },
-    /// Before the send: the output is in several blocks.
-    Pieces,
-    /// After the send: its result requires more than the fast path handles.
-    Send { offered: usize, sent: Sent },
-}
-
-impl<D> FastPath<'_, '_, D> {
-    /// Returns the maximum number of bytes that may be received now, as [`Connection::room`] does.
-    #[must_use]
-    #[inline]
-    pub const fn room(&self) -> usize {
-        self.shared.capacity as usize
-    }
-
-    /// Returns whether this number of bytes can take the fast path: at least one, and less than a block.
-    /// Others go to [`Connection::receive`].
-    #[must_use]
-    #[inline]
-    pub const fn takes(&self, bytes: usize) -> bool {
-        bytes > 0 && bytes < self.block_size
-    }
-
-    /// Delivers bytes whose number the fast path [`takes`](Self::takes), and carries out the actions that follow, as
-    /// [`Connection::receive`] does.
-    ///
-    /// # Errors
-    ///
-    /// If the fast path cannot complete the work. Then [`Connection::go_on`] must be called with the same bytes.
-    ///
-    /// # Panics
-    ///
-    /// If the fast path does not take this number of bytes, in builds with debug assertions.
-    #[inline(always)]
-    pub fn receive<H: Handler<Data = D>, C: ContextCalls<H::Message>>(
-        self,
-        bytes: &mut [u8],
-        handler: &mut H,
-        calls: &mut C,
-    ) -> Result<Settled, LeftFastPath> {
-        debug_assert!(self.takes(bytes.len()), "{} bytes on the fast path", bytes.len());
-        let Self { control, data, output, stats, shared, index, now, .. } = self;
-        let (length, mut consumed) = (bytes.len(), 0);
-        stats.bytes_in += length as u64;
-        control.seen = now;
-        let stream = Stream { control, pool: output.lend(), bytes, consumed: &mut consumed, shared, index };
-        handler.event(&mut Socket { stream, data }, Event::Receive, &mut calls.context());
-        if consumed < length || !control.is_usual() || control.chain.holds_unused() {
-            return Err(LeftFastPath(FastPathStop::Event { consumed }));
-        }
-        if control.chain.is_empty() {
-            return Ok(Settled::Waiting(Interest::READ));
-        }
-        // most responses are in one block and leave with one send
-        let Some(piece) = control.chain.only_piece(output) else {
-            return Err(LeftFastPath(FastPathStop::Pieces));
-        };
-        let (offered, sent) = (piece.len(), calls.send(piece));
-        if sent != Sent::Bytes(offered) || handler.wants_sent() {
-            return Err(LeftFastPath(FastPathStop::Send { offered, sent }));
-        }
-        stats.bytes_out += offered as u64;
-        control.chain.sent_only_piece(output);
-        control.chain.set_hold(WritableGate::None);
-        Ok(Settled::Waiting(Interest::READ))
-    }
-}
-
-impl<'s, D> Shard<'s, D> {
-    /// Returns the fast path of a socket, if the token is valid, the socket is open and in an ordinary state, and there
-    /// is room to receive. Otherwise `None`: use [`connection`](Self::connection), which also checks the token.
-    #[must_use]
-    #[inline(always)]
-    pub fn fast_path(&mut self, token: Token) -> Option<FastPath<'_, 's, D>> {
-        let index = token.index();
-        if !self.input.large.has_spare() {
-            return None;
-        }
-        let usual = self.usual(index)?;
-        (usual.shared.token.at(index, usual.control.generation) == token).then_some(usual)
-    }
-
-    #[inline(always)]
-    fn usual(&mut self, index: u32) -> Option<FastPath<'_, 's, D>> {
-        let Slot { control, data: Some(data) } = self.slots.get_mut(index)? else { return None };
-        if !control.is_usual() {
-            return None;
-        }
-        let Self { output, stats, shared, now, config, .. } = self;
-        let (now, block_size) = (now.tick(), config.block_size);
-        Some(FastPath { control, data, output, stats, shared, index, now, block_size })
     }
 }

@@ -47,8 +47,9 @@ where
     ///
     /// # Errors
     ///
-    /// The listener, if there is no place for its number in [`PollerStorage::listeners`], that place is taken, or the
-    /// poller is stopping.
+    /// The listener, if there is no place for its number in
+    /// [`PollerStorage::listeners`](crate::poller::PollerStorage::listeners), that place is taken, or the poller
+    /// is stopping.
     pub fn listen(&mut self, listener: T::Listener, id: ListenerId) -> Result<(), T::Listener> {
         if self.phase != Phase::Running {
             return Err(listener);
