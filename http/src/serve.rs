@@ -1,38 +1,34 @@
 //! The request loop: turns the events of a socket into calls of route handlers and exchanges.
 
+mod state;
+mod turn;
+mod unwinding;
+
 use core::time::Duration;
 
-use lightcone_core::{
-    Address, CloseReason, Context, Full, Handler, Input, Instant, Origin, Output, Socket, Stream,
-};
+use lightcone_core::{Address, CloseReason, Context, Handler, Input, Origin, Output, Socket, Stream};
 
+use self::turn::{Answer, RequestFacts, ServeTurn, Stop};
+use self::unwinding::{OutgoingScope, ServeScope};
 use crate::connection::{
     ConnectionFlags, Exchanging, HttpConnection, Later, PackedBody, RequestBody, RequestPhase, Timer,
 };
 use crate::exchange::Flow;
 use crate::http::{Http, ServerState};
-use crate::message::{Outlet, RequestId, RequestMessage};
+use crate::message::{RequestId, RequestMessage};
 use crate::method::Method;
-use crate::middleware::Outcome;
 use crate::mode::ResponseMode;
-use crate::parse::chunked::{Count, Decoder};
-use crate::parse::framing::Body;
-use crate::parse::head::{Head, Parse};
+use crate::parse::chunked::Count;
+use crate::parse::head::Head;
 use crate::parse::scan::{self, Plain, Progress, Start};
 use crate::path::Prefix;
-use crate::request::{ConnectionInfo, State};
+use crate::request::State;
 use crate::respond::response::{Reply, Unusual};
-use crate::respond::writer::{Fault, ResponseBody, ResponseWriter};
+use crate::respond::writer::ResponseBody;
 use crate::route::{Call, Cause, Lookup, Report, ReportContext, RouteMatch, Routes, find, search};
 use crate::stats::StatsDelta;
 use crate::status::Status;
-use unwinding::{OutgoingScope, ServeScope};
-
-use crate::transfer::{
-    ConnectionContext, ROOM_MIN, ServerContext, Transfer, TransferState, can_hold, room_for_answer,
-};
-
-mod unwinding;
+use crate::transfer::{ConnectionContext, ROOM_MIN, ServerContext, Transfer, TransferState, can_hold};
 
 /// The smallest output limit that a socket may have: `writable` comes when half of it is free.
 const OUTPUT_MIN: usize = 2 * ROOM_MIN;
@@ -713,261 +709,4 @@ fn finished<B>(phase: &mut RequestPhase<B>, peer_closed: bool) -> ServeStep {
     flags.retire_timer();
     *phase = RequestPhase::Head { progress: Progress::default(), flags, number: busy.number };
     ServeStep::Again
-}
-
-impl<S: State> ServerState<S> {
-    /// Returns the initial state of a body, or 413 if it is too large.
-    #[inline(never)]
-    fn incoming(&self, body: Body) -> Result<RequestBody, Status> {
-        match body {
-            Body::None | Body::Length(0) => Ok(RequestBody::Ended),
-            Body::Length(length) if length > self.limits.body.min(Count::MAX) => {
-                Err(Status::CONTENT_TOO_LARGE)
-            }
-            Body::Length(length) => Ok(RequestBody::Length(Count::new(length))),
-            Body::Chunked => Ok(RequestBody::Chunked(Decoder::new(&self.limits))),
-        }
-    }
-
-    /// Responds to an invalid request, or to one that must not be served. The connection ends, in a way that lets a
-    /// peer that is still sending read the response.
-    #[cold]
-    #[inline(never)]
-    fn refuse(&mut self, mut mode: ResponseMode, output: &mut Output<'_>, status: Status) -> Answer {
-        mode.close();
-        // If there is no room, the peer is not reading, and the refusal would not reach it.
-        let length = self.write_error_response(mode, status, output).ok();
-        Answer { status, length, complete: length.is_some(), fault: None }
-    }
-
-    /// Counts a response of the program that was replaced by a 500 because it was too large.
-    #[cold]
-    fn note_fault(&self, fault: Fault) {
-        if let Some(stats) = self.stats
-            && fault == Fault::TooLarge
-        {
-            stats.oversized.add(1);
-        }
-    }
-
-    /// Writes a short text in place of a response; returns its length.
-    fn write_error_response(
-        &mut self,
-        mode: ResponseMode,
-        status: Status,
-        output: &mut Output<'_>,
-    ) -> Result<u64, Full> {
-        self.scratch.extra.clear();
-        let scratch = &mut self.scratch;
-        ResponseWriter { output, scratch, hooks: None, mode, status }.canned_response(status)
-    }
-
-    /// Reads a head that is not the common case, is incomplete, or is invalid.
-    #[inline(never)]
-    fn parse_slow<'a>(
-        &mut self,
-        start: Start,
-        progress: &mut Progress,
-        flags: &mut ConnectionFlags,
-        bytes: &'a [u8],
-        capacity: usize,
-    ) -> Result<Head<'a>, Stop> {
-        let Self { limits, last_host, .. } = self;
-        // A complete and valid head is read in one pass. Everything else is left to `resume`, which keeps its progress
-        // and has the same verdict however the bytes are cut.
-        if !progress.pending()
-            && let Some(head) = scan::rest(bytes, start, limits, last_host)
-        {
-            return Ok(head);
-        }
-        // One empty line before a request is ignored (RFC 9112, 2.2): clients send it after a body, or to probe.
-        match bytes {
-            _ if progress.begun() => {}
-            [b'\r'] => return Err(Stop::Wait),
-            [b'\r', b'\n', ..] if progress.is_blank() => return Err(Stop::Refuse(Status::BAD_REQUEST)),
-            [b'\r', b'\n', ..] => {
-                *progress = Progress::BLANK;
-                return Err(Stop::Blank);
-            }
-            _ => *progress = Progress::default(),
-        }
-        match scan::resume(progress, bytes, limits) {
-            Parse::Complete(head) => {
-                *progress = Progress::default();
-                flags.retire_timer();
-                Ok(head)
-            }
-            Parse::Partial if bytes.len() < capacity => Err(Stop::Wait),
-            // The input is full, so the rest of the head cannot arrive.
-            Parse::Partial => Err(Stop::Refuse(scan::too_long(progress))),
-            Parse::Invalid(status) => Err(Stop::Refuse(status)),
-        }
-    }
-
-    /// Returns the time by which the peer has to send the next step of the body or, after the body, the response has to
-    /// be complete.
-    fn limit<B>(&self, busy: &Exchanging<B>, now: Instant) -> Option<Instant> {
-        let limits = &self.limits;
-        match busy.incoming {
-            RequestBody::Ended | RequestBody::Trailers(_) => {
-                return limits.answer_time.map(|time| now + time);
-            }
-            RequestBody::Upgraded => return None,
-            RequestBody::Length(_) | RequestBody::Chunked(_) => {}
-        }
-        // A gathered body stays in the input until it is complete, so its steps cannot be observed one by one.
-        let steps = if busy.gathers() { busy.incoming.steps(limits.body_step) } else { 1 };
-        let time = limits.body_time.saturating_mul(u32::try_from(steps).unwrap_or(u32::MAX));
-        Some(now + if steps > 1 { time.min(TIME_MAX) } else { time })
-    }
-
-    /// Sets the deadline that the connection needs now. The engine's idle timeout runs only between requests; within a
-    /// request, each wait has its own time limit.
-    #[inline(never)]
-    fn update_deadline<B>(
-        &self,
-        phase: &mut RequestPhase<B>,
-        stream: &mut Stream<'_>,
-        turn: &ServeTurn<'_, S>,
-    ) {
-        let now = stream.now();
-        match phase {
-            RequestPhase::Head { progress, flags, .. } => {
-                let begun = progress.begun();
-                let lookup = if begun { Timer::Own } else { Timer::None };
-                // Only a change sets the deadline: the time of a head counts from its first byte, not its latest.
-                if flags.timer() != lookup {
-                    flags.set_timer(lookup);
-                    stream.set_active(begun);
-                    stream.set_deadline(begun.then_some(now + self.limits.head_time));
-                }
-            }
-            RequestPhase::Exchanging(busy) => {
-                let mut times = busy.times(stream.deadline(), now);
-                if let Some(at) = turn.wake {
-                    // An exchange that sets a time in the past must not spin. If it waits for room, it is called when
-                    // there is some; otherwise the time is moved into the future. After an upgrade, only the time leads
-                    // to `Exchange::wake`.
-                    let upgraded = busy.outgoing == PackedBody::Upgraded;
-                    let waits = at <= now && !upgraded && stream.is_writable_pending();
-                    times.wake = Some(at.max(now + Duration::from_millis(1))).filter(|_| !waits);
-                }
-                // The limit runs on while the body makes no progress, however often the exchange is called.
-                if times.limit.is_none() || turn.renews {
-                    times.limit = self.limit(busy, now);
-                }
-                let deadline = busy.set_times(times, now);
-                stream.set_active(true);
-                stream.set_deadline(deadline);
-            }
-        }
-    }
-}
-
-/// Why no head was read.
-#[derive(Clone, Copy, Debug)]
-enum Stop {
-    /// It is incomplete.
-    Wait,
-    /// An empty line precedes it.
-    Blank,
-    /// It is refused with this status.
-    Refuse(Status),
-}
-
-/// The facts of a request head that are needed after its handler has returned.
-#[derive(Clone, Copy, Debug)]
-struct RequestFacts {
-    incoming: RequestBody,
-    mode: ResponseMode,
-}
-
-/// A response as it is reported.
-#[derive(Clone, Copy, Debug)]
-struct Answer {
-    status: Status,
-    length: Option<u64>,
-    complete: bool,
-    fault: Option<Fault>,
-}
-
-impl Answer {
-    /// No response, or an incomplete one.
-    const ABORTED: Self =
-        Self { status: Status::CLIENT_CLOSED_REQUEST, length: None, complete: false, fault: None };
-}
-
-/// The state of one run of the request loop: the connection's properties, and what is counted and noted on the way.
-#[derive(Debug)]
-struct ServeTurn<'c, S: State> {
-    connected: ConnectionInfo,
-    outlet: Outlet<'c, S>,
-    peer_closed: bool,
-    /// While fewer bytes than this are queued, there is room for any response.
-    enough: usize,
-    /// When the exchange is to be called again.
-    wake: Option<Instant>,
-    /// Whether a body has reached its next step or its end, which renews its time limit.
-    renews: bool,
-    /// Whether a request that is not answered at once has just begun.
-    begins: bool,
-    /// How many bytes were queued when the code of the current request began to run.
-    queued: usize,
-    /// The mode of that request.
-    mode: ResponseMode,
-    tally: StatsDelta,
-}
-
-impl<'c, S: State> ServeTurn<'c, S> {
-    #[inline(always)]
-    fn new(stream: &Stream<'_>, cx: &'c mut Context<'_, RequestMessage<S::Message>>) -> Self {
-        Self {
-            outlet: Outlet::new(cx.outbox()),
-            connected: ConnectionInfo {
-                token: stream.token(),
-                peer: stream.packed_peer(),
-                now: stream.now(),
-                capacity: stream.capacity(),
-            },
-            peer_closed: stream.peer_closed(),
-            enough: 0,
-            wake: None,
-            renews: false,
-            begins: false,
-            queued: 0,
-            mode: ResponseMode::PLAIN,
-            tally: StatsDelta::default(),
-        }
-    }
-
-    fn outcome<'o>(&self, answer: Answer, method: Option<Method>, target: &'o [u8]) -> Outcome<'o> {
-        let Answer { status, length, complete, fault } = answer;
-        let ConnectionInfo { token, peer, .. } = self.connected;
-        Outcome {
-            method,
-            target,
-            status,
-            length,
-            duration: None,
-            complete,
-            fault,
-            peer: peer.unpack(),
-            token,
-        }
-    }
-
-    /// Returns whether there is [room for a response](room_for_answer).
-    #[inline(always)]
-    fn has_room(&mut self, output: &mut Output<'_>) -> bool {
-        let queued = output.queued();
-        if queued == 0 && output.free_block() >= ROOM_MIN {
-            self.enough = 1; // the next request of a pipeline needs the exact check
-            return true;
-        }
-        let Some(room) = room_for_answer(output) else { return false };
-        // Blocks are not always filled to their ends, so the room shrinks faster than the queue grows: check again when
-        // a quarter of the difference is used up.
-        self.enough = queued + (room - output.occupied()) / 4;
-        true
-    }
 }
