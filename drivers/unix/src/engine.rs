@@ -19,11 +19,11 @@ use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 
 use lightcone_core::balance::{BalanceError, Balancer, Policy};
-use lightcone_core::poller::{Command, Group, LoadPermit, Member, Poller, PollerStorage};
+use lightcone_core::poller::{Command, Group, LoadPermit, Member, Poller, PollerStorage, TopicStorage};
 use lightcone_core::sync::Load;
 use lightcone_core::{
     Address, Config, ConfigError, Handler, Instant, ListenerId, PollerId, Rate, Rejected, RequestError,
-    Shard, Slot, Stats, Storage, Timeouts, TimerStorage, TimerWheel, Token,
+    Shard, Slot, Stats, Storage, Timeouts, TimerStorage, TimerWheel, Token, Topic, Unpublished,
 };
 
 pub use lightcone_core::balance::POLLERS_MAX;
@@ -231,6 +231,7 @@ impl<D: Driver> Default for Builder<D> {
             receive_blocks: 1_024,
             timers: 1_024,
             room_requests: 1_024,
+            subscriptions: 65_536,
             ..Config::DEVICE
         };
         Self {
@@ -325,6 +326,13 @@ impl<D: Driver> Builder<D> {
     /// time: 0 to 1,024, which is the default. Each takes 24 bytes, which are committed as they are used.
     pub fn room_requests(mut self, requests: usize) -> Self {
         self.config.room_requests = requests;
+        self
+    }
+
+    /// Sets how many [subscriptions](lightcone_core::Context::subscribe) to topics the sockets of each poller may have
+    /// together: 0 to 2^24. Default 65,536. Each takes 40 bytes, which are committed as they are used.
+    pub fn subscriptions(mut self, subscriptions: usize) -> Self {
+        self.config.subscriptions = subscriptions;
         self
     }
 
@@ -591,12 +599,15 @@ where
             let receive_size =
                 if config.receive_blocks > 0 { config.receive_size } else { config.block_size };
             let (mut wheel, mut timers) = (TimerWheel::new(), Box::new_uninit_slice(config.timers));
+            let (mut subscriptions, mut subscribers) =
+                (Box::new_uninit_slice(config.subscriptions), Box::new_uninit_slice(config.sockets));
             let poller_storage = PollerStorage {
                 connections: &mut Box::new_uninit_slice(config.sockets),
                 listeners: &mut (0..LISTENERS_MAX).map(|_| None).collect::<Vec<_>>(),
                 buffer: &mut vec![0; receive_size],
                 timers: TimerStorage::new(&mut wheel, &mut timers),
                 rooms: &mut Box::new_uninit_slice(config.room_requests),
+                topics: TopicStorage::new(&mut subscriptions, &mut subscribers),
             };
             let transport = UnixTransport { driver, shared: &shared, options: listen, filter };
             let Some(member) = Member::new(shared.group(), id, balancer) else {
@@ -728,6 +739,31 @@ impl<M> Handle<M> {
     /// Same as [`broadcast`](Self::broadcast).
     pub fn broadcast_with(&self, message: M, clone: fn(&M) -> M) -> Result<(), Rejected<M>> {
         self.group().broadcast(message, clone, None)
+    }
+
+    /// Publishes a message to the subscribers of a topic, on all pollers, as
+    /// [`Context::publish`](lightcone_core::Context::publish) does in a handler. Those of one thread keep their order.
+    ///
+    /// # Errors
+    ///
+    /// [`Rejected::Full`] if the mailbox of a poller is full: pass what comes back to
+    /// [`publish_rest`](Self::publish_rest) later, or the other pollers miss the message. [`Rejected::Gone`] if the
+    /// engine has stopped.
+    pub fn publish(&self, topic: Topic, message: M) -> Result<(), Rejected<Unpublished<M>>>
+    where
+        M: Clone,
+    {
+        self.publish_rest(Unpublished::new(topic, message, M::clone))
+    }
+
+    /// Publishes a message to the pollers that do not have it: after a [`publish`](Self::publish) that found a mailbox
+    /// full, or for a message that is not `Clone`.
+    ///
+    /// # Errors
+    ///
+    /// The same as of `publish`.
+    pub fn publish_rest(&self, message: Unpublished<M>) -> Result<(), Rejected<Unpublished<M>>> {
+        self.group().publish(message, None)
     }
 
     /// Begins to connect to an address, on the poller that the balancer picks. The handler's `admit` is called with the
