@@ -494,6 +494,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         turn.tally.bytes_in += at;
         input.consume(at);
         busy.flags.keep(mode, found.gathers || keeps_trailers);
+        turn.keep_subscriptions(&mut busy.flags, found.subscribed, flow != Flow::More);
         turn.renews = busy.incoming.has_ended() && !ended_before || busy.incoming.steps(step) < before;
         let complete = whole && !found.unanswerable;
         // The status is reported before the end: a log takes the status from the first report.
@@ -937,6 +938,17 @@ impl<'c, S: State> ServeTurn<'c, S> {
             queued: 0,
             mode: ResponseMode::PLAIN,
             tally: StatsDelta::default(),
+        }
+    }
+
+    /// Notes that the exchange has subscribed to a topic, and ends its subscriptions if it is over.
+    fn keep_subscriptions(&mut self, flags: &mut ConnectionFlags, subscribes: bool, over: bool) {
+        if !subscribes && !flags.has(ConnectionFlags::SUBSCRIBED) {
+            return;
+        }
+        flags.set(ConnectionFlags::SUBSCRIBED, !over);
+        if over {
+            self.outlet.unsubscribe_all(self.connected.token);
         }
     }
 
