@@ -32,13 +32,11 @@ struct Options {
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    let pollers = options.server.pollers();
     let counts = Arc::new(Counts::default());
     let timeouts = Timeouts { first_byte: None, idle: Some(QUIET_MAX), ..Timeouts::DEFAULT };
     let refine = |builder: Builder| Ok(builder.output_limit(OUTPUT_BLOCKS).timeouts(timeouts));
     let ours = Arc::clone(&counts);
-    let code =
-        serve(&options.server, "", refine, move |poller| Chat::new(poller.id(), pollers, Arc::clone(&ours)));
+    let code = serve(&options.server, "", refine, move |_poller| Chat::new(Arc::clone(&ours)));
     if code == ExitCode::SUCCESS {
         let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let (lines, dropped) = (count(&counts.lines), count(&counts.dropped));

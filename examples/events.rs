@@ -1,24 +1,32 @@
-//! Sends streams of server-sent events: the time of the engine, every second, and the numbers that other clients post,
-//! until the client leaves or the server stops.
+//! Sends streams of server-sent events, until the client leaves or the server stops: the time of the engine, every
+//! second; and the numbers that other clients post, each of which is encoded once for all clients.
 //!
 //! ```sh
 //! cargo run --example events
 //! curl --no-buffer http://127.0.0.1:8080/time
+//! curl --no-buffer http://127.0.0.1:8080/numbers
 //! curl --data "" http://127.0.0.1:8080/numbers/7      # in another terminal
 //! ```
 
 use core::time::Duration;
 
-use lightcone::http::{EventFeed, EventWriter, Flow, Http, ServerEvent, State};
+use lightcone::http::{
+    EncodedEvent, EventFeed, EventWriter, Flow, Http, LagPolicy, ServerEvent, State, Topic, TopicFeed,
+};
 use lightcone::{Builder, Error, Handler, Instant};
 
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// The routes share nothing, but the requests in progress get numbers as messages.
+/// What the streams of `/numbers` are subscribed to.
+const NUMBERS: Topic = Topic(1);
+/// The maximum number of events that wait for a client that reads slowly. It misses the oldest of more.
+const WAITING_MAX: usize = 16;
+
+/// The routes share nothing, but the requests in progress get events as messages.
 struct Numbers;
 
 impl State for Numbers {
-    type Message = u32;
+    type Message = EncodedEvent;
 }
 
 /// The state of one event stream.
@@ -41,12 +49,6 @@ impl EventFeed<Numbers> for Clock {
         Flow::More
     }
 
-    /// Sends a number that a client has posted. A client that reads too slowly misses it.
-    fn message(&mut self, number: u32, events: &mut EventWriter<'_, '_, Numbers>) -> Flow {
-        let _ = events.send(&ServerEvent::new(number).name("number"));
-        Flow::More
-    }
-
     /// Ends the stream when the server stops, with a last event that shows that it is complete.
     fn shutdown(&mut self, events: &mut EventWriter<'_, '_, Numbers>) -> Flow {
         let _ = events.send(&ServerEvent::new("the server is stopping").name("end")); // if there is room for it
@@ -57,12 +59,18 @@ impl EventFeed<Numbers> for Clock {
 pub(crate) fn server() -> impl Handler<Message: Send> {
     Http::with(Numbers)
         .get("/time", |request, response| request.events(response, Clock { next: request.now() }))
-        .post("/numbers/{number}", |mut request, response| match request.parse_param("number") {
-            // to the streams of all pollers
-            Ok(number) => match request.broadcast(number) {
-                Ok(()) => response.status(204).empty(),
-                Err(_) => response.refuse(503), // a mailbox is full
-            },
+        .get("/numbers", |request, response| {
+            let feed = TopicFeed::<_, WAITING_MAX>::new(NUMBERS, LagPolicy::DropOldest);
+            request.events(response, feed).boxed()
+        })
+        .post("/numbers/{number}", |mut request, response| match request.parse_param::<u32>("number") {
+            Ok(number) => {
+                let event = EncodedEvent::new(&ServerEvent::new(number).name("number"));
+                match event.map(|event| request.publish(NUMBERS, event)) {
+                    Ok(Ok(())) => response.status(204).empty(),
+                    _ => response.refuse(503), // a mailbox is full
+                }
+            }
             Err(error) => response.bad_parameter(&error),
         })
 }

@@ -173,10 +173,11 @@ pub use lightcone_workers as workers;
 
 pub use lightcone_core::balance::BalanceError;
 pub use lightcone_core::{
-    Address, Backoff, Checkpoint, CloseReason, ConfigError, ConnectError, Context, ErrorKind, Event, Full,
-    Handler, Input, Instant, LimitPeers, ListenerId, Origin, Output, PollerEvent, PollerId, Rate, Rejected,
-    RequestError, RoomError, Socket, Stats, Stream, Timeout, Timeouts, TimerError, TimerId, Token,
-    TokenBucket, UnixId, WouldBlock, WriteRate, framing,
+    Address, Backlog, Backoff, Checkpoint, CloseReason, ConfigError, ConnectError, Context, ErrorKind, Event,
+    Full, Handler, Input, Instant, Lag, LagCounter, LagPolicy, LimitPeers, ListenerId, Origin, Output,
+    PollerEvent, PollerId, Rate, Rejected, RequestError, RoomError, Socket, Stats, Stream, SubscribeError,
+    Timeout, Timeouts, TimerError, TimerId, Token, TokenBucket, TooSlow, Topic, TopicStats, UnixId,
+    Unpublished, WouldBlock, WriteRate, framing,
 };
 pub use lightcone_unix::driver::DriverError;
 pub use lightcone_unix::errno::Errno;

@@ -64,6 +64,12 @@
 //! | `lightcone_lost_bytes_total` | | [`Stats::bytes_lost`] and [`Stats::bytes_undelivered`] |
 //! | `lightcone_output_shortages_total` | | [`Stats::output_shortages`] |
 //! | `lightcone_input_shortages_total` | | [`Stats::input_shortages`] |
+//! | `lightcone_subscriptions` | | [`TopicStats::subscriptions`](crate::TopicStats::subscriptions) |
+//! | `lightcone_published_total` | | [`TopicStats::published`](crate::TopicStats::published) |
+//! | `lightcone_deliveries_total` | | [`TopicStats::delivered`](crate::TopicStats::delivered) |
+//! | `lightcone_lag_dropped_total` | | [`TopicStats::dropped`](crate::TopicStats::dropped) |
+//! | `lightcone_lag_replaced_total` | | [`TopicStats::replaced`](crate::TopicStats::replaced) |
+//! | `lightcone_lag_disconnected_total` | | [`TopicStats::disconnected`](crate::TopicStats::disconnected) |
 //! | `lightcone_http_requests_total` | | `http::Stats::requests` |
 //! | `lightcone_http_failures_total` | | `http::Stats::failures` |
 //! | `lightcone_http_aborted_total` | | `http::Stats::aborted` |
@@ -396,6 +402,34 @@ static FAMILIES: &[Family] = &[
         "input_shortages_total",
         "Waits for an input block that others held.",
         Samples::OfPoller(|poller| poller.stats.input_shortages),
+    ),
+    gauge("subscriptions", "Subscriptions of connections to topics.", |poller| {
+        poller.stats.topics.subscriptions()
+    }),
+    counter(
+        "published_total",
+        "Messages published to topics, counted by each poller.",
+        Samples::OfPoller(|poller| poller.stats.topics.published),
+    ),
+    counter(
+        "deliveries_total",
+        "Published messages delivered to subscribers.",
+        Samples::OfPoller(|poller| poller.stats.topics.delivered),
+    ),
+    counter(
+        "lag_dropped_total",
+        "Published messages dropped for slow subscribers.",
+        Samples::OfPoller(|poller| poller.stats.topics.dropped),
+    ),
+    counter(
+        "lag_replaced_total",
+        "Published messages replaced by newer ones for slow subscribers.",
+        Samples::OfPoller(|poller| poller.stats.topics.replaced),
+    ),
+    counter(
+        "lag_disconnected_total",
+        "Subscribers disconnected because they were too slow.",
+        Samples::OfPoller(|poller| poller.stats.topics.disconnected),
     ),
     #[cfg(feature = "http")]
     counter(

@@ -176,6 +176,10 @@ pub struct Config {
     /// [`Poller`](crate::poller::Poller) at the same time: from 0, for none, to 1,024. A shard without a poller ignores
     /// this field.
     pub room_requests: usize,
+    /// The maximum number of subscriptions of all sockets together to topics, by
+    /// [`Context::subscribe`](crate::Context::subscribe): from 0, for none, to 2^24. A shard without a poller ignores
+    /// this field.
+    pub subscriptions: usize,
     /// The rate at which the [`Poller`](crate::poller::Poller) admits connections that it accepts; one beyond the rate
     /// is closed at once and counted in [`Stats::over_rate`](crate::Stats::over_rate). Default `None`: no limit. A
     /// shard without a poller ignores this field. In an engine, each poller that accepts has the rate for itself.
@@ -226,6 +230,7 @@ impl Config {
         receive_blocks: 1,
         timers: 0,
         room_requests: 0,
+        subscriptions: 0,
         accept_rate: None,
         timeouts: Timeouts::DEFAULT,
         evict_after: None,
@@ -314,13 +319,11 @@ impl Config {
                 pool("receive_blocks", self.receive_blocks, self.receive_size),
             );
         }
-        if self.timers > Token::MAX_INDEX as usize + 1 {
-            return Err(ConfigError { field: "timers", value: self.timers as u64, allowed: "0 to 16777216" });
-        }
-        if self.room_requests > ROOM_REQUESTS_MAX {
-            let value = self.room_requests as u64;
-            return Err(ConfigError { field: "room_requests", value, allowed: "0 to 1024" });
-        }
+        all!(
+            up_to("timers", self.timers, Token::MAX_INDEX as usize + 1, "0 to 16777216"),
+            up_to("room_requests", self.room_requests, ROOM_REQUESTS_MAX, "0 to 1024"),
+            up_to("subscriptions", self.subscriptions, Token::MAX_INDEX as usize + 1, "0 to 16777216"),
+        );
         let Timeouts { connect, first_byte, idle, write_stall, drain, linger, write_rate } = self.timeouts;
         all!(
             timeout("timeouts.connect", connect),
@@ -394,6 +397,15 @@ const fn pool(field: &'static str, count: usize, size: usize) -> Result<(), Conf
         });
     }
     Ok(())
+}
+
+const fn up_to(
+    field: &'static str,
+    value: usize,
+    most: usize,
+    allowed: &'static str,
+) -> Result<(), ConfigError> {
+    if value > most { Err(ConfigError { field, value: value as u64, allowed }) } else { Ok(()) }
 }
 
 const fn timeout(field: &'static str, span: Option<Duration>) -> Result<(), ConfigError> {

@@ -9,6 +9,7 @@ use crate::socket::{Socket, Stream};
 use crate::time::Instant;
 use crate::timers::{TimerError, TimerId, Timers};
 use crate::token::{PollerId, Token};
+use crate::topic::{Lag, SubscribeError, Topic, Unpublished};
 
 /// What a test that controls the peers knows about them, for a [`ContractChecker`] to compare with the
 /// events.
@@ -188,6 +189,30 @@ impl<M> Outbox<M> for OutboxWatch<'_, M> {
 
     fn broadcast(&mut self, message: M, clone: fn(&M) -> M) -> Result<(), Rejected<M>> {
         self.outbox.broadcast(message, clone)
+    }
+
+    fn publish(&mut self, message: Unpublished<M>) -> Result<(), Rejected<Unpublished<M>>> {
+        self.outbox.publish(message)
+    }
+
+    fn subscribe(&mut self, topic: Topic, socket: Token) -> Result<(), SubscribeError> {
+        self.outbox.subscribe(topic, socket)
+    }
+
+    fn unsubscribe(&mut self, topic: Topic, socket: Token) -> bool {
+        self.outbox.unsubscribe(topic, socket)
+    }
+
+    fn unsubscribe_all(&mut self, socket: Token) -> usize {
+        self.outbox.unsubscribe_all(socket)
+    }
+
+    fn subscribers(&self, topic: Topic) -> usize {
+        self.outbox.subscribers(topic)
+    }
+
+    fn count_lag(&mut self, lag: Lag) {
+        self.outbox.count_lag(lag);
     }
 
     fn connect(&mut self, to: Address, tag: u64) -> Result<Token, ConnectError> {

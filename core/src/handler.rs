@@ -6,6 +6,7 @@ use crate::socket::Socket;
 use crate::time::Instant;
 use crate::timers::{TimerError, TimerId};
 use crate::token::{ListenerId, PollerId, Token};
+use crate::topic::{Lag, LagCounter, SubscribeError, Topic, Unpublished};
 use core::fmt;
 
 /// The origin of a socket.
@@ -418,6 +419,49 @@ pub trait Outbox<M> {
     /// Returns the message unless every poller accepted it.
     fn broadcast(&mut self, message: M, clone: fn(&M) -> M) -> Result<(), Rejected<M>>;
 
+    /// Posts a message for the subscribers of a topic to each poller once, from the
+    /// [first](Unpublished::poller) that does not have it. The default has no mailboxes.
+    ///
+    /// # Errors
+    ///
+    /// The message, with the first poller that has not taken it.
+    fn publish(&mut self, message: Unpublished<M>) -> Result<(), Rejected<Unpublished<M>>> {
+        Err(Rejected::Gone(message))
+    }
+
+    /// Subscribes a socket of the caller's poller to a topic. The default has no subscriptions.
+    ///
+    /// # Errors
+    ///
+    /// The reason why the socket was not subscribed.
+    fn subscribe(&mut self, topic: Topic, socket: Token) -> Result<(), SubscribeError> {
+        let _ = (topic, socket);
+        Err(SubscribeError::Unsupported)
+    }
+
+    /// Ends the subscription of a socket of the caller's poller. Returns whether there was one.
+    fn unsubscribe(&mut self, topic: Topic, socket: Token) -> bool {
+        let _ = (topic, socket);
+        false
+    }
+
+    /// Ends all subscriptions of a socket of the caller's poller. Returns how many there were.
+    fn unsubscribe_all(&mut self, socket: Token) -> usize {
+        let _ = socket;
+        0
+    }
+
+    /// Returns the number of sockets of the caller's poller that are subscribed to a topic.
+    fn subscribers(&self, topic: Topic) -> usize {
+        let _ = topic;
+        0
+    }
+
+    /// Counts what a subscriber of the caller's poller misses. The default counts nothing.
+    fn count_lag(&mut self, lag: Lag) {
+        let _ = lag;
+    }
+
     /// Starts a connect on the caller's poller.
     ///
     /// # Errors
@@ -630,6 +674,120 @@ impl<'a, M> Context<'a, M> {
         self.outbox.broadcast(message, M::clone)
     }
 
+    /// Publishes a message to the subscribers of a topic, on all pollers, this socket included if it is subscribed.
+    ///
+    /// Each poller gets the message once, however many of its sockets are subscribed, and delivers a copy to each of
+    /// them as its `message` event, in the order in which they have subscribed. What is expensive to make, such as an
+    /// encoded event, is therefore best shared, in an `Arc`. A message for a topic without subscribers is dropped. Each
+    /// subscriber gets what one poller publishes, to any topics, and posts in the order of the calls.
+    ///
+    /// A poller delivers to at most 1,024 sockets in a turn and then continues in the next one; messages that come
+    /// later wait. Delivery does not wait for a slow subscriber: it is up to the subscriber's `message` what to do with
+    /// a message for which its output has no room. A [`Backlog`](crate::Backlog) has the usual policies.
+    ///
+    /// ```
+    /// use lightcone_core::{Address, Context, Handler, Origin, Rejected, Socket, Topic};
+    /// # extern crate alloc;
+    /// use alloc::sync::Arc;
+    ///
+    /// /// Sends what each peer sends to those in the same room, of which the last digit of the peer's port is the
+    /// number. struct Rooms;
+    ///
+    /// impl Handler for Rooms {
+    ///     type Data = Topic;
+    ///     type Message = Arc<[u8]>;
+    ///
+    ///     fn admit(&mut self, _: Origin, peer: &Address) -> Option<Topic> {
+    ///         let Address::Inet(peer) = peer else { return None };
+    ///         Some(Topic(u64::from(peer.port() % 10)))
+    ///     }
+    ///
+    ///     fn open(&mut self, socket: &mut Socket<'_, Topic>, cx: &mut Context<'_, Arc<[u8]>>) {
+    ///         if cx.subscribe(*socket.data, socket.token()).is_err() {
+    ///             socket.close(); // the poller has as many subscriptions as it can keep
+    ///         }
+    ///     }
+    ///
+    ///     fn receive(&mut self, socket: &mut Socket<'_, Topic>, cx: &mut Context<'_, Arc<[u8]>>) {
+    ///         if let Err(Rejected::Full(_)) = cx.publish(*socket.data, socket.bytes().into()) {
+    ///             // some pollers do not have it: lost for them, or to be published later by `publish_rest`
+    ///         }
+    ///         socket.consume_all();
+    ///     }
+    ///
+    ///     fn message(
+    ///         &mut self,
+    ///         socket: &mut Socket<'_, Topic>,
+    ///         said: Arc<[u8]>,
+    ///         _: &mut Context<'_, Arc<[u8]>>,
+    ///     ) {
+    ///         let _ = socket.send(&said); // a peer that does not keep up misses it
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Rejected::Full`] if the mailbox of a poller is full. The message comes back with [that
+    /// poller](Unpublished::poller). The pollers before it, in the order of their ids, deliver the message; pass it to
+    /// [`publish_rest`](Self::publish_rest) for the others. [`Rejected::Gone`] if the engine has stopped.
+    pub fn publish(&mut self, topic: Topic, message: M) -> Result<(), Rejected<Unpublished<M>>>
+    where
+        M: Clone,
+    {
+        self.outbox.publish(Unpublished::new(topic, message, M::clone))
+    }
+
+    /// Publishes a message to the pollers that do not have it, after a [`publish`](Self::publish) that found a mailbox
+    /// full.
+    ///
+    /// To be notified of room, [request](Self::request_room) it from the [poller](Unpublished::poller) that was full.
+    /// A message that is published before the rest of an earlier one overtakes it on some pollers.
+    ///
+    /// # Errors
+    ///
+    /// The same as of `publish`.
+    pub fn publish_rest(&mut self, message: Unpublished<M>) -> Result<(), Rejected<Unpublished<M>>> {
+        self.outbox.publish(message)
+    }
+
+    /// Subscribes a socket of this poller to a topic, usually the one of the callback: from now on it gets what is
+    /// [published](Self::publish) to the topic as [`message`](Handler::message) events. A message that its poller is
+    /// delivering at this moment is not among them.
+    ///
+    /// The subscription ends by [`unsubscribe`](Self::unsubscribe) or with the socket. A socket that is subscribed
+    /// already stays so, and gets each message once. The cost of these calls does not depend on the number of
+    /// subscribers or topics, but grows with that of the topics to which the socket is subscribed.
+    ///
+    /// # Errors
+    ///
+    /// [`SubscribeError::Full`] if the sockets of the poller have [`Config::subscriptions`](crate::Config) already, and
+    /// [`SubscribeError::SocketFull`] if this one has [`SUBSCRIPTIONS_MAX`](crate::SUBSCRIPTIONS_MAX).
+    /// [`SubscribeError::Gone`] if the socket has ended, is about to end because its connection could not be watched,
+    /// or is one of another poller. [`SubscribeError::Unsupported`] if `subscriptions` is 0, or the callback does not
+    /// run on a poller.
+    pub fn subscribe(&mut self, topic: Topic, socket: Token) -> Result<(), SubscribeError> {
+        self.outbox.subscribe(topic, socket)
+    }
+
+    /// Ends the subscription of a socket of this poller. No message of the topic follows, not even one that is on its
+    /// way. Returns whether there was a subscription.
+    pub fn unsubscribe(&mut self, topic: Topic, socket: Token) -> bool {
+        self.outbox.unsubscribe(topic, socket)
+    }
+
+    /// Ends all subscriptions of a socket of this poller. Returns how many there were.
+    pub fn unsubscribe_all(&mut self, socket: Token) -> usize {
+        self.outbox.unsubscribe_all(socket)
+    }
+
+    /// Returns the number of sockets of this poller that are subscribed to a topic. Those of other pollers are not
+    /// known here; [`Stats::topics`](crate::Stats::topics) counts the subscriptions of each poller to all topics.
+    #[must_use]
+    pub fn subscribers(&self, topic: Topic) -> usize {
+        self.outbox.subscribers(topic)
+    }
+
     /// Starts a connect on this poller.
     ///
     /// The token is valid immediately. It identifies the new socket, which gets messages from `open` on. After this
@@ -757,5 +915,11 @@ impl<'a, M> Context<'a, M> {
     /// timer that has fired or was cancelled, or of another poller's timer, has no effect.
     pub fn cancel_timer(&mut self, timer: TimerId) -> bool {
         self.outbox.cancel_timer(timer)
+    }
+}
+
+impl<M> LagCounter for Context<'_, M> {
+    fn count_lag(&mut self, lag: Lag) {
+        self.outbox.count_lag(lag);
     }
 }

@@ -201,6 +201,7 @@
 
 mod actions;
 mod address;
+mod backlog;
 mod backoff;
 pub mod balance;
 mod buffer;
@@ -229,6 +230,7 @@ mod timer;
 mod timers;
 mod token;
 mod token_bucket;
+mod topic;
 mod wait_queue;
 mod write_rate;
 
@@ -237,6 +239,7 @@ pub use actions::{
     send_queued,
 };
 pub use address::{Address, PackedAddress, UnixId};
+pub use backlog::{Backlog, LagPolicy, TooSlow};
 pub use backoff::Backoff;
 pub use buffer::{Checkpoint, Input, Output};
 pub use config::{Config, ConfigError, Footprint, Timeouts, WriteRate, footprint};
@@ -258,3 +261,4 @@ pub use time::Instant;
 pub use timers::{TimerError, TimerId, TimerSlot, TimerStorage, TimerWheel, Timers};
 pub use token::{ListenerId, PollerId, Token};
 pub use token_bucket::{Rate, TokenBucket};
+pub use topic::{Lag, LagCounter, SUBSCRIPTIONS_MAX, SubscribeError, Topic, TopicStats, Unpublished};

@@ -2,6 +2,7 @@
 
 use crate::error::CloseReason;
 use crate::slot::{ControlBlock, Flags};
+use crate::topic::TopicStats;
 
 /// Counters since the shard was built. They wrap at 2^64.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Hash, Debug)]
@@ -39,6 +40,8 @@ pub struct Stats {
     pub input_shortages: u64,
     /// Lookups of stale tokens, and messages to sockets that were not open.
     pub gone: u64,
+    /// The counters of the topics. A shard without a [poller](crate::poller::Poller) has none.
+    pub topics: TopicStats,
 }
 
 impl Stats {

@@ -16,7 +16,7 @@ mod common;
 use common::{PEER, PLAIN};
 use core::convert::Infallible;
 use core::mem::MaybeUninit;
-use lightcone_core::poller::{Alone, Connect, Poller, PollerStorage, Received, Transport};
+use lightcone_core::poller::{Alone, Connect, Poller, PollerStorage, Received, TopicStorage, Transport};
 use lightcone_core::{
     Address, Config, Context, ErrorKind, Handler, Instant, Interest, ListenerId, Origin, Sent, Shard, Slot,
     Socket, Storage, TimerStorage, Token,
@@ -106,6 +106,7 @@ fn with_poller(input_blocks: usize, test: impl FnOnce(&mut Lone<'_>)) {
         buffer: &mut [],
         timers: TimerStorage::none(),
         rooms: &mut [],
+        topics: TopicStorage::none(),
     };
     let mut poller = Poller::new(shard, Keeper::default(), Ring::default(), Alone, storage).unwrap();
     poller.begin_turn(Instant::from_millis(1), None);

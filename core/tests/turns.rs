@@ -13,7 +13,7 @@ use core::time::Duration;
 use lightcone_core::balance::{Balancer, Policy};
 use lightcone_core::poller::{
     AcceptedSocket, AssignedSocket, Command, ConnectionEntry, Group, GroupTypes, LoadPermit, Member,
-    Membership as _, Placement, Poller, PollerHandle, PollerStorage, Received, Transport,
+    Membership as _, Placement, Poller, PollerHandle, PollerStorage, Received, TopicStorage, Transport,
 };
 use lightcone_core::sync::{Load, MailboxSlot};
 use lightcone_core::{
@@ -131,6 +131,7 @@ impl Bench {
             buffer: &mut [],
             timers: TimerStorage::none(),
             rooms: &mut [],
+            topics: TopicStorage::none(),
         };
         let poller = Poller::new(shard, Counts::default(), Nothing::default(), member, storage).unwrap();
         Self { poller, group, load, now }

@@ -293,6 +293,8 @@ impl ConnectionFlags {
     const TIMER: u8 = 3 << Self::TIMER_AT;
     const TIMER_AT: u32 = 4;
     const SHUTDOWN: u8 = 64;
+    /// The exchange has subscribed to a topic.
+    pub(crate) const SUBSCRIBED: u8 = 128;
 
     pub(crate) const fn has(self, flag: u8) -> bool {
         self.0 & flag != 0

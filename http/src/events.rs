@@ -3,7 +3,7 @@
 use core::fmt::{self, Display, Write};
 use core::time::Duration;
 
-use lightcone_core::{Address, Full, Instant};
+use lightcone_core::{Address, Full, Instant, Lag, LagCounter, SubscribeError, Topic};
 
 use crate::exchange::{Exchange, Flow};
 use crate::message::RequestId;
@@ -212,6 +212,32 @@ impl<S: State> EventWriter<'_, '_, S> {
         result
     }
 
+    /// Sends an event that was encoded before, all of it or nothing: one that many clients get, see [`TopicFeed`].
+    ///
+    /// # Errors
+    /// The same as of [`send`](Self::send).
+    #[cfg(all(feature = "alloc", target_has_atomic = "ptr"))]
+    pub fn send_encoded(&mut self, event: &EncodedEvent) -> Result<(), Full> {
+        let result = write!(self.io, "{}", event.as_str());
+        self.sent |= result.is_ok();
+        self.full |= result.is_err();
+        result
+    }
+
+    /// Subscribes the stream to a topic, as [`Transfer::subscribe`] does: [`EventFeed::message`] gets what is published
+    /// to it.
+    ///
+    /// # Errors
+    /// See [`Context::subscribe`](lightcone_core::Context::subscribe).
+    pub fn subscribe(&mut self, topic: Topic) -> Result<(), SubscribeError> {
+        self.io.subscribe(topic)
+    }
+
+    /// Ends the subscription of the stream to a topic. Returns whether there was one.
+    pub fn unsubscribe(&mut self, topic: Topic) -> bool {
+        self.io.unsubscribe(topic)
+    }
+
     /// Schedules a call of [`EventFeed::advance`], as [`Transfer::wake_at`] does, but only until the feed is called again
     /// for another reason, such as a heartbeat: each `advance` must set the time again.
     pub const fn wake_at(&mut self, at: Instant) {
@@ -236,6 +262,12 @@ impl<S: State> EventWriter<'_, '_, S> {
     /// Returns the client's address.
     pub fn peer(&self) -> Address {
         self.io.peer()
+    }
+}
+
+impl<S: State> LagCounter for EventWriter<'_, '_, S> {
+    fn count_lag(&mut self, lag: Lag) {
+        self.io.count_lag(lag);
     }
 }
 
@@ -332,6 +364,11 @@ impl<'a, S: State> Request<'a, S> {
         self.header("last-event-id").filter(|id| !id.is_empty())
     }
 }
+
+#[cfg(all(feature = "alloc", target_has_atomic = "ptr"))]
+mod shared;
+#[cfg(all(feature = "alloc", target_has_atomic = "ptr"))]
+pub use shared::{EncodedEvent, TopicFeed};
 
 #[cfg(test)]
 mod tests {

@@ -106,8 +106,10 @@
 //!
 //! A route or an exchange reaches other requests by messages: [`Request::broadcast`] and [`Request::post`], and the
 //! same of [`Transfer`], call [`Exchange::message`] of requests in progress on any poller. So a `POST` can wake the
-//! event streams of all clients: `examples/events.rs` does. For the counts of the engine, keep its handle in the
-//! [`State`], as the metrics page of `lightcone` does.
+//! event streams of all clients. Where not every request is concerned, those that are [subscribe](Transfer::subscribe)
+//! to a topic, to which [`Request::publish`] publishes; a `TopicFeed` is an event stream that does, and a [`Backlog`]
+//! keeps messages for a client that reads slowly. `examples/events.rs` shows this. For the counts of the engine, keep
+//! its handle in the [`State`], as the metrics page of `lightcone` does.
 //!
 //! A panic of a handler, of middleware or of an exchange costs the connection of its request, and no other one, as long
 //! as panics unwind and the program runs on an engine or on workers, which catch them. The request is answered with a
@@ -177,13 +179,15 @@ mod transfer;
 
 pub use connection::HttpConnection;
 pub use date::{DATE_LENGTH, date, parse_date};
+#[cfg(all(feature = "alloc", target_has_atomic = "ptr"))]
+pub use events::{EncodedEvent, TopicFeed};
 pub use events::{EventFeed, EventId, EventStream, EventWriter, ServerEvent};
 pub use exchange::{Collect, Done, Either, Exchange, Flow, Gather, GeneratedBody, StaticBody};
 pub use form::{FormError, FormPair, FormPairs};
 pub use http::{Http, ServerState};
 #[cfg(feature = "serde-json")]
 pub use json::{JsonError, from_json};
-pub use lightcone_core::Full;
+pub use lightcone_core::{Backlog, Full, LagPolicy, SubscribeError, TooSlow, Topic};
 pub use limits::Limits;
 pub use message::{RequestId, RequestMessage};
 pub use method::Method;

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use lightcone_core::{Outbox, Rejected, Token};
+use lightcone_core::{Lag, Outbox, Rejected, SubscribeError, Token, Topic, Unpublished};
 
 use crate::request::State;
 
@@ -56,7 +56,8 @@ pub struct RequestMessage<M> {
 
 impl<M> RequestMessage<M> {
     /// Addresses a message to any request that is in progress on the connection it is posted to: for broadcasts, such
-    /// as the events of an event stream. It is dropped on connections without a request in progress.
+    /// as the events of an event stream, and for [topics](crate::Transfer::subscribe). It is dropped on connections
+    /// without a request in progress.
     #[must_use]
     pub const fn to_all(message: M) -> Self {
         Self { to: None, message }
@@ -101,6 +102,43 @@ impl<'a, S: State> Outlet<'a, S> {
         S::Message: Clone,
     {
         self.0.broadcast(RequestMessage::to_all(message), RequestMessage::clone).map_err(content)
+    }
+
+    pub(crate) fn publish(
+        &mut self,
+        message: Unpublished<S::Message>,
+    ) -> Result<(), Rejected<Unpublished<S::Message>>>
+    where
+        S::Message: Clone,
+    {
+        let without_address = |message: Unpublished<RequestMessage<S::Message>>| {
+            message.map(RequestMessage::into_message, S::Message::clone)
+        };
+        self.0.publish(message.map(RequestMessage::to_all, RequestMessage::clone)).map_err(|rejected| {
+            let is_full = matches!(rejected, Rejected::Full(_));
+            let message = without_address(rejected.into_inner());
+            if is_full { Rejected::Full(message) } else { Rejected::Gone(message) }
+        })
+    }
+
+    pub(crate) fn subscribe(&mut self, topic: Topic, connection: Token) -> Result<(), SubscribeError> {
+        self.0.subscribe(topic, connection)
+    }
+
+    pub(crate) fn unsubscribe(&mut self, topic: Topic, connection: Token) -> bool {
+        self.0.unsubscribe(topic, connection)
+    }
+
+    pub(crate) fn unsubscribe_all(&mut self, connection: Token) {
+        self.0.unsubscribe_all(connection);
+    }
+
+    pub(crate) fn subscribers(&self, topic: Topic) -> usize {
+        self.0.subscribers(topic)
+    }
+
+    pub(crate) fn count_lag(&mut self, lag: Lag) {
+        self.0.count_lag(lag);
     }
 }
 

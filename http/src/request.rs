@@ -2,7 +2,7 @@
 
 use core::str::FromStr;
 
-use lightcone_core::{Address, Instant, PackedAddress, Rejected, Token};
+use lightcone_core::{Address, Instant, PackedAddress, Rejected, Token, Topic, Unpublished};
 
 use crate::exchange::{Collect, Done, Gather};
 use crate::message::{Outlet, RequestId};
@@ -122,6 +122,32 @@ impl<'a, S: State> Request<'a, S> {
         S::Message: Clone,
     {
         self.outlet.broadcast(message)
+    }
+
+    /// Publishes a message to the requests in progress that are [subscribed](crate::Transfer::subscribe) to a topic, on
+    /// all pollers. Each poller gets the message once, and the requests a copy each.
+    ///
+    /// Encode once what many clients get: an [`EncodedEvent`](crate::EncodedEvent), or an `Arc<str>` for WebSocket.
+    ///
+    /// # Errors
+    ///
+    /// Returns the message if the mailbox of a poller is full, with [that poller](Unpublished::poller). The pollers
+    /// before it, in the order of their ids, deliver the message; an exchange can [publish the
+    /// rest](crate::Transfer::publish_rest) later. Or if the engine has stopped.
+    pub fn publish(
+        &mut self,
+        topic: Topic,
+        message: S::Message,
+    ) -> Result<(), Rejected<Unpublished<S::Message>>>
+    where
+        S::Message: Clone,
+    {
+        self.outlet.publish(Unpublished::new(topic, message, S::Message::clone))
+    }
+
+    /// Returns the number of requests on this poller that are subscribed to a topic.
+    pub fn subscribers(&self, topic: Topic) -> usize {
+        self.outlet.subscribers(topic)
     }
 
     /// Returns the method.

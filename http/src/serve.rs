@@ -490,6 +490,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         turn.tally.bytes_in += at;
         input.consume(at);
         busy.flags.keep(mode, found.gathers || keeps_trailers);
+        turn.keep_subscriptions(&mut busy.flags, found.subscribed, flow != Flow::More);
         turn.renews = busy.incoming.has_ended() && !ended_before || busy.incoming.steps(step) < before;
         let complete = whole && !found.unanswerable;
         // The status is reported before the end: a log takes the status from the first report.

@@ -1,9 +1,10 @@
 //! The interface through which an exchange reads the request's body and writes the response.
 
 mod body;
+mod messages;
 mod respond;
 
-use lightcone_core::{Address, Full, Instant, Output, Rejected, Token};
+use lightcone_core::{Address, Full, Instant, Output, Token};
 
 pub(crate) use self::respond::{ROOM_MIN, can_hold, room_for_answer};
 use crate::connection::RequestBody;
@@ -103,31 +104,11 @@ pub(crate) struct TransferState {
     pub(crate) wake: Option<Instant>,
     /// Whether the exchange leaves the body in the input until it is complete.
     pub(crate) gathers: bool,
+    /// Whether the exchange has subscribed to a topic in this callback.
+    pub(crate) subscribed: bool,
 }
 
 impl<'t, S: State> Transfer<'t, S> {
-    /// Posts a message to another request in progress, like [`Request::post`](crate::Request::post).
-    ///
-    /// # Errors
-    ///
-    /// Returns the message if the mailbox of the request's poller is full or the engine has stopped.
-    pub fn post(&mut self, to: RequestId, message: S::Message) -> Result<(), Rejected<S::Message>> {
-        self.outlet.post(to, message)
-    }
-
-    /// Posts a message to every request in progress, also to this one, like
-    /// [`Request::broadcast`](crate::Request::broadcast).
-    ///
-    /// # Errors
-    ///
-    /// Returns the message if the mailbox of a poller was full or the engine has stopped.
-    pub fn broadcast(&mut self, message: S::Message) -> Result<(), Rejected<S::Message>>
-    where
-        S::Message: Clone,
-    {
-        self.outlet.broadcast(message)
-    }
-
     /// Returns the next bytes of the request's body, without the chunked coding. Empty if none have arrived.
     pub fn body(&self) -> &[u8] {
         let rest = self.link.rest();

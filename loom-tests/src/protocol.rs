@@ -140,7 +140,7 @@ impl<T> Post<T> {
 
 /// Receives all queued messages. Returns `false` if `receive` did.
 fn drain<T>(member: &mut Member<'_, T, InMemory>, receive: &mut impl FnMut(T) -> bool) -> bool {
-    while let Some(Envelope::Post(_, value) | Envelope::Broadcast(value, _)) = member.next_envelope() {
+    while let Some(value) = member.next_envelope().map(Envelope::into_message) {
         if !receive(value) {
             return false;
         }

@@ -201,10 +201,16 @@ fn an_engine_without_servers_formats_its_counts() {
         ("lightcone_lost_bytes_total{", 0),
         ("lightcone_output_shortages_total{", 0),
         ("lightcone_input_shortages_total{", 0),
+        ("lightcone_subscriptions{", 0),
+        ("lightcone_published_total{", 0),
+        ("lightcone_deliveries_total{", 0),
+        ("lightcone_lag_dropped_total{", 0),
+        ("lightcone_lag_replaced_total{", 0),
+        ("lightcone_lag_disconnected_total{", 0),
     ] {
         assert_eq!(page.sum(start), count, "{start}");
     }
-    assert_eq!(page.families.len(), 10);
+    assert_eq!(page.families.len(), 16);
     engine.shutdown(Duration::ZERO);
 }
 
@@ -310,6 +316,12 @@ mod http {
              in system buffers where the system reports them.",
                 "lightcone_output_shortages_total counter Waits for an output block that others held.",
                 "lightcone_input_shortages_total counter Waits for an input block that others held.",
+                "lightcone_subscriptions gauge Subscriptions of connections to topics.",
+                "lightcone_published_total counter Messages published to topics, counted by each poller.",
+                "lightcone_deliveries_total counter Published messages delivered to subscribers.",
+                "lightcone_lag_dropped_total counter Published messages dropped for slow subscribers.",
+                "lightcone_lag_replaced_total counter Published messages replaced by newer ones for slow subscribers.",
+                "lightcone_lag_disconnected_total counter Subscribers disconnected because they were too slow.",
                 "lightcone_http_requests_total counter Requests answered by routes.",
                 "lightcone_http_failures_total counter Requests answered by routes with status 400 or above.",
                 "lightcone_http_aborted_total counter Requests answered by routes whose connection ended before the \

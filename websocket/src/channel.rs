@@ -2,8 +2,8 @@
 
 use core::fmt;
 
-use lightcone_core::{Address, Instant};
-use lightcone_http::{Full, RequestId, State, Transfer};
+use lightcone_core::{Address, Instant, Lag, LagCounter, Rejected, Unpublished};
+use lightcone_http::{Full, RequestId, State, SubscribeError, Topic, Transfer};
 
 use crate::codec::close::CloseCode;
 use crate::codec::header::{CONTROL_MAX, FrameHeader, Opcode};
@@ -17,6 +17,8 @@ pub(crate) enum Phase {
     Open,
     /// A close frame was sent, and the peer's has not arrived.
     Closing,
+    /// The handler aborts the connection, and was not notified of the end.
+    Aborting,
     /// The handler was notified of the end.
     Ended,
 }
@@ -135,6 +137,59 @@ impl<S: State> Channel<'_, S> {
         Ok(())
     }
 
+    /// Ends the connection after what was sent before, without a close frame: for a peer that reads too slowly, so that
+    /// there is no room for one. [`closed`](crate::WebSocket::closed) follows, with
+    /// [`Ending::Lost`](crate::Ending::Lost).
+    pub const fn abort(&mut self) {
+        if matches!(self.link.phase, Phase::Open | Phase::Closing) {
+            self.link.phase = Phase::Aborting;
+        }
+    }
+
+    /// Subscribes the connection to a topic: from now on, [`message`](crate::WebSocket::message) gets what is published
+    /// to it. The subscription ends by [`unsubscribe`](Self::unsubscribe) or with the connection.
+    ///
+    /// # Errors
+    /// See [`Context::subscribe`](lightcone_core::Context::subscribe).
+    pub fn subscribe(&mut self, topic: Topic) -> Result<(), SubscribeError> {
+        self.io.subscribe(topic)
+    }
+
+    /// Ends the subscription of the connection to a topic. Returns whether there was one.
+    pub fn unsubscribe(&mut self, topic: Topic) -> bool {
+        self.io.unsubscribe(topic)
+    }
+
+    /// Publishes a message to the subscribers of a topic, on all pollers, and to this connection if it is one.
+    ///
+    /// # Errors
+    /// Returns the message if the mailbox of a poller is full, or if the engine has stopped.
+    pub fn publish(
+        &mut self,
+        topic: Topic,
+        message: S::Message,
+    ) -> Result<(), Rejected<Unpublished<S::Message>>>
+    where
+        S::Message: Clone,
+    {
+        self.io.publish(topic, message)
+    }
+
+    /// Publishes a message to the pollers that do not have it, after a [`publish`](Self::publish) that found a mailbox
+    /// full.
+    ///
+    /// # Errors
+    /// The same as of `publish`.
+    pub fn publish_rest(
+        &mut self,
+        message: Unpublished<S::Message>,
+    ) -> Result<(), Rejected<Unpublished<S::Message>>>
+    where
+        S::Message: Clone,
+    {
+        self.io.publish_rest(message)
+    }
+
     /// Returns the largest message that can be sent at once, when nothing else is queued.
     pub fn output_limit(&self) -> usize {
         // the header of a server's frame has 2, 4 or 10 bytes
@@ -179,6 +234,12 @@ impl<S: State> Channel<'_, S> {
             self.link.set(Link::REFUSED, true);
         }
         result
+    }
+}
+
+impl<S: State> LagCounter for Channel<'_, S> {
+    fn count_lag(&mut self, lag: Lag) {
+        self.io.count_lag(lag);
     }
 }
 

@@ -91,44 +91,56 @@ pub enum Ending<'e> {
 /// # drop(server);
 /// ```
 ///
-/// To send to a connection from elsewhere, such as another thread, post a message to its
-/// [identity](Channel::id):
+/// To send to a connection from elsewhere, such as another thread, post a message to its [identity](Channel::id). To
+/// send to many, [subscribe](Channel::subscribe) them to a topic. This is a chat room:
 ///
 /// ```
-/// use lightcone_http::{Full, RequestId, State};
-/// use lightcone_websocket::{Channel, Ending, Message, WebSocket};
+/// use std::sync::Arc;
 ///
-/// /// The connections that listen on this poller. The program posts to each `id` with
-/// /// `handle.post(id.token(), id.message(text))`, or to all with `RequestMessage::to_all`.
-/// struct App {
-///     listeners: Vec<RequestId>,
-/// }
+/// use lightcone_http::{Backlog, Full, LagPolicy, State, Topic};
+/// use lightcone_websocket::{Channel, Message, WebSocket};
+///
+/// const ROOM: Topic = Topic(1);
+///
+/// struct App;
 ///
 /// impl State for App {
-///     type Message = &'static str;
+///     type Message = Arc<str>; // a copy is a pointer
 /// }
 ///
-/// struct Listener;
+/// /// A participant. Up to 16 texts wait for a slow one.
+/// struct Participant(Backlog<Arc<str>, 16>);
 ///
-/// impl WebSocket<App> for Listener {
+/// impl Participant {
+///     fn new() -> Self {
+///         Self(Backlog::new(LagPolicy::Disconnect))
+///     }
+/// }
+///
+/// impl WebSocket<App> for Participant {
 ///     fn open(&mut self, channel: &mut Channel<'_, App>) {
-///         let id = channel.id();
-///         channel.state().listeners.push(id);
+///         if channel.subscribe(ROOM).is_err() {
+///             channel.abort();
+///         }
 ///     }
 ///
-///     fn receive(&mut self, _: Message<'_>, _: &mut Channel<'_, App>) -> Result<(), Full> {
+///     fn receive(&mut self, text: Message<'_>, channel: &mut Channel<'_, App>) -> Result<(), Full> {
+///         let _ = channel.publish(ROOM, text.to_string().into()); // lost if a mailbox is full
 ///         Ok(())
 ///     }
 ///
-///     fn message(&mut self, text: &'static str, channel: &mut Channel<'_, App>) {
-///         let _ = channel.send_text(text); // a listener that does not keep up misses some
+///     fn message(&mut self, text: Arc<str>, channel: &mut Channel<'_, App>) {
+///         match self.0.push(text, channel) {
+///             Ok(()) => self.writable(channel),
+///             Err(_too_slow) => channel.abort(),
+///         }
 ///     }
 ///
-///     fn closed(&mut self, _: Ending<'_>, channel: &mut Channel<'_, App>) {
-///         let id = channel.id();
-///         channel.state().listeners.retain(|listener| *listener != id);
+///     fn writable(&mut self, channel: &mut Channel<'_, App>) {
+///         self.0.drain(|text| channel.send_text(text));
 ///     }
 /// }
+/// # let _ = Participant::new();
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot handle a WebSocket connection",
@@ -335,6 +347,14 @@ impl<H> WebSocketExchange<H> {
         self.link.set(Link::FRESH, self.link.has(Link::REFUSED) || self.link.has(Link::STOPPING));
     }
 
+    /// Ends the connection if the handler has aborted it.
+    fn go_on<S: State>(&mut self, io: &mut Transfer<'_, S>) -> Flow
+    where
+        H: WebSocket<S>,
+    {
+        if self.link.phase == Phase::Aborting { self.end(Ending::Lost, io) } else { Flow::More }
+    }
+
     /// Receives all frames that have arrived.
     fn receive<S: State>(&mut self, io: &mut Transfer<'_, S>) -> Result<(), Violation>
     where
@@ -348,7 +368,7 @@ impl<H> WebSocketExchange<H> {
         if let most @ 1.. = channel.output_limit() {
             limits.piece = limits.piece.min(u32::try_from(most).unwrap_or(u32::MAX));
         }
-        while self.link.phase != Phase::Ended {
+        while !matches!(self.link.phase, Phase::Ended | Phase::Aborting) {
             let before = self.receiver;
             let (bytes, _) = io.split();
             let step = self.receiver.next(bytes, capacity, Role::Server, &limits)?;
@@ -397,6 +417,7 @@ impl<S: State, H: WebSocket<S>> Exchange<S> for WebSocketExchange<H> {
         }
         match self.link.phase {
             Phase::Ended => Flow::Done,
+            Phase::Aborting => self.end(Ending::Lost, io),
             _ if self.link.has(Link::PEER_CLOSED) && !self.link.has(Link::BLOCKED) => {
                 self.end(Ending::Lost, io)
             }
@@ -410,13 +431,13 @@ impl<S: State, H: WebSocket<S>> Exchange<S> for WebSocketExchange<H> {
             handler.message(message, &mut channel);
         }
         self.note_refusal();
-        Flow::More
+        self.go_on(io)
     }
 
     fn shutdown(&mut self, io: &mut Transfer<'_, S>) -> Flow {
         self.announce_stop(io);
         self.note_refusal();
-        Flow::More
+        self.go_on(io)
     }
 
     fn peer_closed(&mut self, io: &mut Transfer<'_, S>) -> Flow {

@@ -20,6 +20,8 @@ use crate::{
     WebSocketConfig, WebSocketExchange, upgrade,
 };
 
+mod topics;
+
 const CONFIG: Config = TestServer::<Http<(), ChainEnd>>::CONFIG;
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 

@@ -11,7 +11,7 @@ use crate::balance::{Balancer, Policy, PollerSet, peer_hint};
 use crate::sync::{
     AtomicMin, AtomicSet, Load, Mailbox, MailboxSlot, PushError, Receiver, Reservation, TryRecv, WakeFlag,
 };
-use crate::{Address, PollerId, Rejected, RequestError, Token};
+use crate::{Address, PollerId, Rejected, RequestError, Token, Unpublished};
 
 use super::membership::{AcceptedSocket, AssignedSocket, Command, Envelope, Membership, Placement};
 use super::room::RoomAsk;
@@ -226,12 +226,8 @@ impl<'g, M, G: GroupTypes> Group<'g, M, G> {
     pub fn post(self, to: Token, message: M, from: Option<PollerId>) -> Result<(), Rejected<M>> {
         let Some(poller) = self.poller(to.poller()) else { return Err(Rejected::Gone(message)) };
         poller.post(Envelope::Post(to, message), from != Some(to.poller())).map_err(|refused| match refused {
-            PushError::Full(Envelope::Post(_, message) | Envelope::Broadcast(message, _)) => {
-                Rejected::Full(message)
-            }
-            PushError::Closed(Envelope::Post(_, message) | Envelope::Broadcast(message, _)) => {
-                Rejected::Gone(message)
-            }
+            PushError::Full(envelope) => Rejected::Full(envelope.into_message()),
+            PushError::Closed(envelope) => Rejected::Gone(envelope.into_message()),
         })
     }
 
@@ -256,6 +252,34 @@ impl<'g, M, G: GroupTypes> Group<'g, M, G> {
             }
         }
         Ok(())
+    }
+
+    /// Posts a message for the subscribers of a topic to each poller, from the [first](Unpublished::poller) that does
+    /// not have it. A poller that has ended has no subscribers, and is passed over. `from` is the posting poller, if a
+    /// poller posts it.
+    ///
+    /// # Errors
+    ///
+    /// The message, with the first poller whose mailbox is full, or with [`Rejected::Gone`] if all pollers have ended.
+    pub fn publish(
+        self,
+        mut message: Unpublished<M>,
+        from: Option<PollerId>,
+    ) -> Result<(), Rejected<Unpublished<M>>> {
+        let (topic, first) = (message.topic(), message.poller());
+        let mut is_published = first > PollerId(0); // those before have it
+        for (id, poller) in (0..=u8::MAX).map(PollerId).zip(self.pollers).skip(first.0.into()) {
+            let (content, clone) = message.message();
+            match poller.post(Envelope::Publish(topic, clone(content), clone), from != Some(id)) {
+                Ok(()) => is_published = true,
+                Err(PushError::Closed(_)) => {}
+                Err(PushError::Full(_)) => {
+                    message.set_poller(id);
+                    return Err(Rejected::Full(message));
+                }
+            }
+        }
+        if is_published { Ok(()) } else { Err(Rejected::Gone(message)) }
     }
 
     /// Connects to an address, on the poller that the balancer picks or on the next best one with room.
@@ -395,6 +419,10 @@ impl<M, G: GroupTypes> Membership<G::Unregistered, G::Listener, M> for Member<'_
 
     fn broadcast(&mut self, message: M, clone: fn(&M) -> M) -> Result<(), Rejected<M>> {
         self.group.broadcast(message, clone, Some(self.me))
+    }
+
+    fn publish(&mut self, message: Unpublished<M>) -> Result<(), Rejected<Unpublished<M>>> {
+        self.group.publish(message, Some(self.me))
     }
 
     fn acquire(&mut self) -> Option<LoadPermit<G>> {

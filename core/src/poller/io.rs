@@ -6,12 +6,14 @@ use heapless::{Deque, Vec};
 
 use crate::table::Table;
 use crate::{
-    Address, Calls, ConnectError, Context, ContextCalls, ErrorKind, Instant, Interest, Outbox, PollerId,
-    Rejected, RoomError, Sent, Shard, TimerError, TimerId, Timers, Token,
+    Address, Calls, ConnectError, Context, ContextCalls, ErrorKind, Instant, Interest, Lag, LagCounter,
+    Outbox, PollerId, Rejected, RoomError, Sent, Shard, SubscribeError, TimerError, TimerId, Timers, Token,
+    Topic, Unpublished,
 };
 
 use super::membership::Membership;
 use super::room::{RoomQueue, RoomRequest};
+use super::topics::TopicTable;
 use super::transport::Transport;
 
 /// A poller's state of one connection, in the memory lent to it.
@@ -39,6 +41,12 @@ const fn low_bytes(token: Token) -> [u8; 3] {
     [a, b, c]
 }
 
+/// Returns whether the socket of a token, which may be stale, has not ended.
+fn lives<R>(connections: &Table<'_, ConnectionEntry<R>>, token: Token) -> bool {
+    let entry = connections.get(token.index());
+    entry.is_some_and(|entry| entry.belongs_to(token) && entry.connection.is_some())
+}
+
 /// A connect that a handler has requested.
 #[derive(Debug)]
 pub(crate) struct PendingConnect<P> {
@@ -64,6 +72,7 @@ pub(crate) struct Io<'s, T: Transport, L, P, const BATCH: usize> {
     pub(crate) pending_connects: Deque<PendingConnect<P>, BATCH>,
     pub(crate) timers: Timers<'s>,
     pub(crate) rooms: RoomQueue<'s>,
+    pub(crate) topics: TopicTable<'s>,
     /// When the poller next has to do what most turns do not: the time of a timer, or a time in the past while the
     /// poller starts or stops, or while it or another one waits for room in a mailbox. So one comparison covers all of
     /// that.
@@ -77,7 +86,7 @@ impl<'s, T: Transport, L, P, const BATCH: usize> Io<'s, T, L, P, BATCH> {
         (transport, membership): (T, L),
         connections: &'s mut [MaybeUninit<ConnectionEntry<T::Registered>>],
         timers: Timers<'s>,
-        rooms: RoomQueue<'s>,
+        (rooms, topics): (RoomQueue<'s>, TopicTable<'s>),
     ) -> Self {
         Self {
             me,
@@ -90,6 +99,7 @@ impl<'s, T: Transport, L, P, const BATCH: usize> Io<'s, T, L, P, BATCH> {
             pending_connects: Deque::new(),
             timers,
             rooms,
+            topics,
             alarm: Instant::from_millis(0),
         }
     }
@@ -113,6 +123,11 @@ impl<'s, T: Transport, L, P, const BATCH: usize> Io<'s, T, L, P, BATCH> {
             return None;
         }
         Some((&mut self.transport, entry.connection.as_mut()?))
+    }
+
+    /// Returns whether a socket of this poller has not ended.
+    fn lives(&self, token: Token) -> bool {
+        lives(&self.connections, token)
     }
 
     /// Stores a connection at the place of its token.
@@ -210,6 +225,36 @@ where
         Io::connect(self, to, tag)
     }
 
+    fn publish(&mut self, message: Unpublished<M>) -> Result<(), Rejected<Unpublished<M>>> {
+        self.membership.publish(message)
+    }
+
+    fn subscribe(&mut self, topic: Topic, socket: Token) -> Result<(), SubscribeError> {
+        if !self.topics.is_supported() {
+            return Err(SubscribeError::Unsupported);
+        }
+        if socket.poller() != self.me || !self.lives(socket) {
+            return Err(SubscribeError::Gone);
+        }
+        self.topics.subscribe(topic, socket)
+    }
+
+    fn unsubscribe(&mut self, topic: Topic, socket: Token) -> bool {
+        socket.poller() == self.me && self.topics.unsubscribe(topic, socket)
+    }
+
+    fn unsubscribe_all(&mut self, socket: Token) -> usize {
+        if socket.poller() == self.me { self.topics.end(socket) } else { 0 }
+    }
+
+    fn subscribers(&self, topic: Topic) -> usize {
+        self.topics.members(topic)
+    }
+
+    fn count_lag(&mut self, lag: Lag) {
+        self.topics.stats.count_lag(lag);
+    }
+
     fn local_address(&self, token: Token) -> Option<Address> {
         let entry = self.connections.get(token.index())?;
         if token.poller() != self.me || !entry.belongs_to(token) {
@@ -232,10 +277,7 @@ where
         if socket.is_some_and(|token| token.poller() != self.me) {
             return Err(RoomError::Unsupported);
         }
-        let lives = |token: Token| {
-            let entry = self.connections.get(token.index());
-            entry.is_some_and(|entry| entry.belongs_to(token) && entry.connection.is_some())
-        };
+        let lives = |token: Token| lives(&self.connections, token);
         self.rooms.push(RoomRequest { at, socket }, self.now, lives)?;
         self.alarm = Instant::from_millis(0);
         Ok(())

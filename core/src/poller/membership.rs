@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use heapless::Deque;
 
-use crate::{Address, ListenerId, PollerId, Rejected, Token};
+use crate::{Address, ListenerId, PollerId, Rejected, Token, Topic, Unpublished};
 
 use super::room::RoomAsk;
 
@@ -112,6 +112,17 @@ pub enum Envelope<M> {
     Post(Token, M),
     /// For every open socket, with the function that makes the copies.
     Broadcast(M, fn(&M) -> M),
+    /// For every subscriber of a topic, with the function that makes the copies.
+    Publish(Topic, M, fn(&M) -> M),
+}
+
+impl<M> Envelope<M> {
+    /// Returns the message.
+    pub fn into_message(self) -> M {
+        match self {
+            Self::Post(_, message) | Self::Broadcast(message, _) | Self::Publish(_, message, _) => message,
+        }
+    }
 }
 
 /// A poller's relation to other pollers: [`Alone`], [`AloneWithMail`], or [`Member`](super::Member) of a
@@ -135,6 +146,16 @@ pub trait Membership<C, L, M> {
     ///
     /// The message, if not every poller took it.
     fn broadcast(&mut self, message: M, clone: fn(&M) -> M) -> Result<(), Rejected<M>>;
+
+    /// Posts a message for the subscribers of a topic, from this poller: to each poller once, from the
+    /// [first](Unpublished::poller) that does not have it.
+    ///
+    /// # Errors
+    ///
+    /// The message, with the first poller that has not taken it. The default has no mailbox.
+    fn publish(&mut self, message: Unpublished<M>) -> Result<(), Rejected<Unpublished<M>>> {
+        Err(Rejected::Gone(message))
+    }
 
     /// Acquires a permit for one more socket on this poller, if it has room.
     fn acquire(&mut self) -> Option<Self::Permit>;
@@ -293,13 +314,10 @@ impl<M, const MAIL: usize> AloneWithMail<M, MAIL> {
     }
 
     fn push(&mut self, envelope: Envelope<M>) -> Result<(), Rejected<M>> {
-        let message = |envelope| match envelope {
-            Envelope::Post(_, message) | Envelope::Broadcast(message, _) => message,
-        };
         if self.closed {
-            return Err(Rejected::Gone(message(envelope)));
+            return Err(Rejected::Gone(envelope.into_message()));
         }
-        self.mail.push_back(envelope).map_err(|envelope| Rejected::Full(message(envelope)))
+        self.mail.push_back(envelope).map_err(|envelope| Rejected::Full(envelope.into_message()))
     }
 }
 
@@ -318,6 +336,15 @@ impl<C, L, M, const MAIL: usize> Membership<C, L, M> for AloneWithMail<M, MAIL> 
 
     fn broadcast(&mut self, message: M, clone: fn(&M) -> M) -> Result<(), Rejected<M>> {
         self.push(Envelope::Broadcast(message, clone))
+    }
+
+    fn publish(&mut self, message: Unpublished<M>) -> Result<(), Rejected<Unpublished<M>>> {
+        let (topic, (content, clone)) = (message.topic(), message.message());
+        match self.push(Envelope::Publish(topic, clone(content), clone)) {
+            Ok(()) => Ok(()),
+            Err(Rejected::Full(_)) => Err(Rejected::Full(message)),
+            Err(_) => Err(Rejected::Gone(message)),
+        }
     }
 
     fn acquire(&mut self) -> Option<()> {

@@ -9,6 +9,7 @@ mod group;
 mod io;
 mod membership;
 mod room;
+mod topics;
 mod transport;
 mod turn;
 
@@ -21,5 +22,6 @@ pub use membership::{
 };
 pub(crate) use room::ROOM_REQUESTS_MAX;
 pub use room::{RoomAsk, RoomRequest};
+pub use topics::{Subscription, TopicStorage};
 pub use transport::{Accept, Connect, ConnectResult, Received, Transport};
 pub use turn::{PanicOwner, Poller, PollerStorage};

@@ -15,6 +15,7 @@ use super::accept::{Acceptor, BACK_OFF, ListenerEntry};
 use super::io::{ConnectionEntry, Io, NEVER, PendingConnect};
 use super::membership::{AssignedSocket, Membership};
 use super::room::{RoomQueue, RoomRequest};
+use super::topics::{TopicStorage, TopicTable};
 use super::transport::{Connect, ConnectResult, Received, Transport};
 
 mod accepting;
@@ -23,7 +24,7 @@ mod mail;
 
 /// The maximum number of commands, and of messages, in one turn.
 const MAIL_A_TURN: usize = 256;
-/// The maximum number of sockets that a broadcast reaches in one turn.
+/// The maximum number of sockets that broadcasts and published messages reach in one turn.
 const BROADCAST_A_TURN: usize = 1_024;
 /// The maximum number of timers in one turn.
 const TIMERS_A_TURN: usize = 256;
@@ -40,6 +41,8 @@ pub struct PollerStorage<'s, T: Transport> {
     pub timers: TimerStorage<'s>,
     /// At least [`Config::room_requests`](crate::Config) entries.
     pub rooms: &'s mut [MaybeUninit<RoomRequest>],
+    /// Room for [`Config::subscriptions`](crate::Config), or [`TopicStorage::none`] if that is 0.
+    pub topics: TopicStorage<'s>,
 }
 
 impl<T: Transport> fmt::Debug for PollerStorage<'_, T> {
@@ -50,15 +53,27 @@ impl<T: Transport> fmt::Debug for PollerStorage<'_, T> {
             .field("buffer", &self.buffer.len())
             .field("timers", &self.timers)
             .field("rooms", &self.rooms.len())
+            .field("topics", &self.topics)
             .finish()
     }
 }
 
-/// A message for every socket, and the place from which it has yet to be delivered.
+/// A message for several sockets that is being delivered.
 struct Broadcast<M> {
     message: M,
     clone: fn(&M) -> M,
+    to: Audience,
+    /// For everyone: the place from which it has yet to be delivered.
     from: u32,
+}
+
+/// The sockets that get a message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Audience {
+    /// All open sockets.
+    Everyone,
+    /// The subscribers over which the topics walk.
+    Subscribers,
 }
 
 /// What is left of a turn's limits.
@@ -155,7 +170,7 @@ pub enum PanicOwner {
 /// | sockets that are [evicted](Config::evict_after) for them | one, after a receive from at most 16 |
 /// | commands of other threads | 256 |
 /// | sockets that are due without an event: timeouts, deferred sends, free blocks | those that were due when the turn began |
-/// | messages | 256, and 1,024 deliveries of a broadcast |
+/// | messages | 256, and 1,024 deliveries of broadcasts and published messages |
 /// | connects that handlers have requested | `BATCH` |
 /// | timers that handlers have set, requests for room, and the connects that these request | 256, 256, and `BATCH` |
 /// | after a stop: a last accept | 64 per listener, in up to 64 turns |
@@ -228,13 +243,15 @@ where
         storage: PollerStorage<'s, T>,
     ) -> Result<Self, SetupError> {
         const { assert!(BATCH > 0, "BATCH must be at least 1") };
-        let PollerStorage { connections, listeners, buffer, timers, rooms } = storage;
+        let PollerStorage { connections, listeners, buffer, timers, rooms, topics } = storage;
         let config = shard.config();
         StorageError::check("PollerStorage::connections", connections.len(), config.sockets)?;
         StorageError::check("PollerStorage::rooms", rooms.len(), config.room_requests)?;
         let timers = Timers::new(timers, config)?;
         let rooms = RoomQueue::new(rooms, config.room_requests);
-        let io = Io::new(config.poller, shard.now(), (transport, membership), connections, timers, rooms);
+        let topics = TopicTable::new(topics, config.subscriptions, config.sockets)?;
+        let parts = (transport, membership);
+        let io = Io::new(config.poller, shard.now(), parts, connections, timers, (rooms, topics));
         if T::REPORTS_UNDELIVERED {
             shard.ask_undelivered();
         }
@@ -278,7 +295,8 @@ where
         cost.poller = size_of::<Self>() - cost.shard;
         let rooms = size_of::<RoomRequest>().saturating_mul(config.room_requests);
         let others = listeners.saturating_add(buffer).saturating_add(TimerStorage::bytes(config.timers));
-        let others = others.saturating_add(rooms);
+        let topics = TopicStorage::bytes(config.subscriptions, config.sockets);
+        let others = others.saturating_add(rooms).saturating_add(topics);
         cost.poller_storage = connections.saturating_add(others);
         cost
     }
@@ -330,10 +348,12 @@ where
         &self.io.membership
     }
 
-    /// Returns the counters of the shard.
+    /// Returns the counters of the shard and of the topics.
     #[inline]
-    pub const fn stats(&self) -> &Stats {
-        self.shard.stats()
+    pub const fn stats(&self) -> Stats {
+        let mut stats = *self.shard.stats();
+        stats.topics = self.io.topics.stats;
+        stats
     }
 
     /// Returns how many sockets have ended because the transport could not watch them.
@@ -743,6 +763,7 @@ where
             }
             self.io.transport.close(connection, token, interest, reset);
         }
+        self.io.topics.end(token);
         self.io.membership.release();
         self.acceptor.retry_now(self.io.now);
     }

@@ -1,5 +1,5 @@
 use core::mem::MaybeUninit;
-use lightcone_core::poller::{Alone, Poller, PollerStorage};
+use lightcone_core::poller::{Alone, Poller, PollerStorage, TopicStorage};
 use lightcone_core::{
     CloseReason, Config, Context, Handler, Instant, Origin, Shard, Socket, Storage, Timeout, TimerStorage,
 };
@@ -48,6 +48,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         buffer: &mut buffer,
         timers: TimerStorage::none(),
         rooms: &mut [],
+        topics: TopicStorage::none(),
     };
     // Handlers can begin 4 connects in a turn, and 4 accepted connections are placed before they are admitted.
     let mut poller: Poller<'_, _, _, _, 4> =

@@ -1,5 +1,5 @@
 use core::mem::MaybeUninit;
-use lightcone_core::poller::{Alone, Poller, PollerStorage};
+use lightcone_core::poller::{Alone, Poller, PollerStorage, TopicStorage};
 use lightcone_core::{Config, Instant, Shard, Storage, TimerStorage};
 use lightcone_http::Http;
 
@@ -22,6 +22,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         buffer: &mut buffer,
         timers: TimerStorage::none(),
         rooms: &mut [],
+        topics: TopicStorage::none(),
     };
     let mut poller: Poller<'_, _, _, _, 4> = Poller::new(shard, api, Pipes::default(), Alone, storage)?;
     poller.listen((), ListenerId(0)).expect("there is room for one listener");

@@ -7,7 +7,7 @@ use core::time::Duration;
 use lightcone_core::balance::Balancer;
 use lightcone_core::poller::{
     Alone, AloneWithMail, Group, GroupTypes, Member, Membership, PanicOwner, Poller, PollerHandle,
-    PollerStorage,
+    PollerStorage, TopicStorage,
 };
 use lightcone_core::sync::{Load, MailboxSlot};
 use lightcone_core::{
@@ -31,6 +31,7 @@ pub const SMALL: Config = Config {
     receive_blocks: 2,
     timers: 4,
     room_requests: 4,
+    subscriptions: 8,
     timeouts: Timeouts::NONE,
     ..Config::DEVICE
 };
@@ -232,6 +233,7 @@ impl<L: Membership<Loose, Listener, Note>, const C: bool, const B: usize> Bench<
             buffer: vec![0; buffer].leak(),
             timers: TimerStorage::new(Box::leak(Box::default()), uninit(config.timers)),
             rooms: uninit(config.room_requests),
+            topics: TopicStorage::new(uninit(config.subscriptions), uninit(config.sockets)),
         };
         let shard = shard(config);
         let blocks = shard.free_blocks();

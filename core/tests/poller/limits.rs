@@ -3,7 +3,7 @@
 use crate::bench::{Checker, Deaf, Lone, Note, at, checker, ms, sockets, uninit};
 use crate::net::{Arrival, DoorRef, Fate, Listener, Loose, Net, Peer, WireRef};
 use core::time::Duration;
-use lightcone_core::poller::{AloneWithMail, Poller, PollerStorage};
+use lightcone_core::poller::{AloneWithMail, Poller, PollerStorage, TopicStorage};
 use lightcone_core::sync::{PeerLimits, PeerPlace};
 use lightcone_core::{Address, Config, LimitPeers, ListenerId, Rate, Shard, Storage, TimerStorage, UnixId};
 use std::rc::Rc;
@@ -19,7 +19,7 @@ fn connections_beyond_the_rate_are_turned_away_and_counted() {
     let fates: Vec<_> = wires.iter().map(Peer::fate).collect();
     assert_eq!(fates[..3], [Fate::Watched; 3]);
     assert_eq!(fates[3..], [Fate::Rejected; 2]);
-    let stats = *bench.poller.stats();
+    let stats = bench.poller.stats();
     assert_eq!((stats.accepted, stats.rejected, stats.over_rate), (3, 2, 2));
     // a token comes back after 100 ms, and not before
     let early = bench.knock(&door);
@@ -79,8 +79,9 @@ fn a_peer_has_its_connections_and_no_more_until_one_ends() {
             buffer: vec![0; 512].leak(),
             timers: TimerStorage::none(),
             rooms: &mut [],
+            topics: TopicStorage::none(),
         };
-        let config = Config { timers: 0, room_requests: 0, ..config };
+        let config = Config { timers: 0, room_requests: 0, subscriptions: 0, ..config };
         let memory = vec![0; config.memory()].leak();
         let storage_of_shard = Storage { slots: uninit(config.sockets), memory };
         let shard = Shard::new(storage_of_shard, &config, at(0)).unwrap();

@@ -32,4 +32,5 @@ mod sends;
 mod setup;
 mod timers;
 mod times;
+mod topics;
 mod walk;

@@ -4,7 +4,7 @@ use crate::bench::{BATCH, Lone, SMALL, at, checker, group, mate, shard, uninit};
 use crate::net::{Net, Peer, local_address};
 use core::mem::MaybeUninit;
 use lightcone_core::balance::{Balancer, Policy};
-use lightcone_core::poller::{Alone, Member, Membership, Poller, PollerHandle, PollerStorage};
+use lightcone_core::poller::{Alone, Member, Membership, Poller, PollerHandle, PollerStorage, TopicStorage};
 use lightcone_core::sync::{Load, MailboxSlot};
 use lightcone_core::{Config, PollerId, SetupError, TimerStorage, Token};
 use std::cell::RefCell;
@@ -18,6 +18,7 @@ fn build(connections: usize, timers: usize, rooms: usize) -> Result<(), SetupErr
         buffer: &mut [],
         timers: TimerStorage::new(Box::leak(Box::default()), uninit(timers)),
         rooms: uninit(rooms),
+        topics: TopicStorage::new(uninit(SMALL.subscriptions), uninit(SMALL.sockets)),
     };
     Poller::<'_, _, Net, _, BATCH>::new(shard(&SMALL), checker(), Net::default(), Alone, storage).map(|_| ())
 }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use lightcone_core::poller::{
     AcceptedSocket, Command, Envelope, LoadPermit, Member, Membership, Placement, RoomAsk,
 };
-use lightcone_core::{PollerId, Rejected, Token};
+use lightcone_core::{PollerId, Rejected, Token, Unpublished};
 
 use crate::probe::Shared;
 use crate::trace::{self, Did};
@@ -18,8 +18,8 @@ pub(crate) struct Noted<'g, M> {
 }
 
 impl<M> Noted<'_, M> {
-    /// Notes a refused post to a socket, or a refused broadcast if `to` is `None`.
-    fn note<T>(&self, to: Option<Token>, posted: Result<T, Rejected<M>>) -> Result<T, Rejected<M>> {
+    /// Notes a refused post to a socket, or if `to` is `None`, a refused broadcast or published message.
+    fn note<R>(&self, to: Option<Token>, posted: Result<(), Rejected<R>>) -> Result<(), Rejected<R>> {
         if let Err(rejected) = &posted {
             let why =
                 if matches!(rejected, Rejected::Full(_)) { trace::MAILBOX_FULL } else { trace::MAILBOX_GONE };
@@ -43,6 +43,11 @@ impl<M> Membership<Descriptor, Descriptor, M> for Noted<'_, M> {
 
     fn broadcast(&mut self, message: M, clone: fn(&M) -> M) -> Result<(), Rejected<M>> {
         let posted = self.inner.broadcast(message, clone);
+        self.note(None, posted)
+    }
+
+    fn publish(&mut self, message: Unpublished<M>) -> Result<(), Rejected<Unpublished<M>>> {
+        let posted = self.inner.publish(message);
         self.note(None, posted)
     }
 

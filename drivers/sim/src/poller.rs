@@ -648,7 +648,7 @@ impl<'s, H: Handler<Data: 's, Message: 's>, T: Mutant> Host for Poller<'s, H, T>
     }
 
     fn stats(&self) -> Stats {
-        *self.core.stats()
+        self.core.stats()
     }
 
     fn check_end(&self) {

@@ -11,7 +11,8 @@ use std::rc::Rc;
 
 use lightcone_core::balance::{Balancer, Policy};
 use lightcone_core::poller::{
-    Command, ConnectionEntry, Group, ListenerEntry, Member, PollerStorage, RoomRequest,
+    Command, ConnectionEntry, Group, ListenerEntry, Member, PollerStorage, RoomRequest, Subscription,
+    TopicStorage,
 };
 use lightcone_core::sync::{self, Load};
 use lightcone_core::{
@@ -45,6 +46,8 @@ pub(crate) const LISTENERS: usize = 256;
 const TIMERS: usize = 256;
 /// The number of requests for room of a poller by default.
 const ROOM_REQUESTS: usize = 256;
+/// The number of subscriptions of a poller by default: four for each socket of the largest one.
+const SUBSCRIPTIONS: usize = 1_024;
 
 /// The memory of one poller, and the handles of the engine if this is its first poller.
 #[derive(Default)]
@@ -63,6 +66,8 @@ struct Memory {
     timer_wheel: TimerWheel,
     timers: Box<[MaybeUninit<TimerSlot>]>,
     rooms: Box<[MaybeUninit<RoomRequest>]>,
+    subscriptions: Box<[MaybeUninit<Subscription>]>,
+    subscribers: Box<[MaybeUninit<u32>]>,
 }
 
 impl Memory {
@@ -77,6 +82,8 @@ impl Memory {
         self.buffer = vec![0; buffer];
         self.timers = Box::new_uninit_slice(config.timers);
         self.rooms = Box::new_uninit_slice(config.room_requests);
+        self.subscriptions = Box::new_uninit_slice(config.subscriptions);
+        self.subscribers = Box::new_uninit_slice(config.sockets);
         let slots = self.slots.insert(Box::new(Box::<[Slot<D>]>::new_uninit_slice(config.sockets)));
         let slots = slots.downcast_mut::<Box<[MaybeUninit<Slot<D>>]>>();
         let shard = Storage { slots: slots.map(Box::as_mut).unwrap_or_default(), memory: &mut self.shard };
@@ -86,6 +93,7 @@ impl Memory {
             buffer: &mut self.buffer,
             timers: TimerStorage::new(&mut self.timer_wheel, &mut self.timers),
             rooms: &mut self.rooms,
+            topics: TopicStorage::new(&mut self.subscriptions, &mut self.subscribers),
         };
         (shard, poller)
     }
@@ -129,6 +137,7 @@ impl Default for Engine {
             receive_blocks: 64,
             timers: TIMERS,
             room_requests: ROOM_REQUESTS,
+            subscriptions: SUBSCRIPTIONS,
             ..Config::DEVICE
         };
         Self { pollers: 1, completes: false, config, mailbox: 1_024, policy: Policy::RoundRobin, backlog: 64 }
@@ -293,6 +302,7 @@ impl<'s> Sim<'s> {
             receive_blocks: draw(&[64, 4, 1, 0]),
             timers: TIMERS,
             room_requests: ROOM_REQUESTS,
+            subscriptions: SUBSCRIPTIONS,
             timeouts: Timeouts::DEFAULT,
             ..Config::DEVICE
         };

@@ -3,7 +3,7 @@
 use core::fmt;
 use core::mem::MaybeUninit;
 
-use lightcone_core::poller::{ConnectionEntry, ListenerEntry, RoomRequest};
+use lightcone_core::poller::{ConnectionEntry, ListenerEntry, RoomRequest, TopicStorage};
 use lightcone_core::{Slot, TimerStorage};
 use smoltcp::iface::SocketStorage;
 
@@ -53,6 +53,7 @@ pub struct StackMemory<
     /// `None` and not `TimerStorage::none()`, because the pointer of an empty slice is not zero.
     pub(crate) timers: Option<TimerStorage<'s>>,
     pub(crate) rooms: Option<&'s mut [MaybeUninit<RoomRequest>]>,
+    pub(crate) topics: Option<TopicStorage<'s>>,
 }
 
 impl<'s, T, const SOCKETS: usize, const BYTES: usize, const RECEIVE: usize, const SEND: usize>
@@ -75,6 +76,7 @@ impl<'s, T, const SOCKETS: usize, const BYTES: usize, const RECEIVE: usize, cons
             send: [[0; SEND]; SOCKETS],
             timers: None,
             rooms: None,
+            topics: None,
         }
     }
 
@@ -89,6 +91,13 @@ impl<'s, T, const SOCKETS: usize, const BYTES: usize, const RECEIVE: usize, cons
     /// 0.
     pub const fn lend_rooms(&mut self, rooms: &'s mut [MaybeUninit<RoomRequest>]) {
         self.rooms = Some(rooms);
+    }
+
+    /// Lends memory for [subscriptions](lightcone_core::Context::subscribe), as many as
+    /// [`Config::subscriptions`](lightcone_core::Config::subscriptions) allows. Without this call, that number must be
+    /// 0.
+    pub const fn lend_topics(&mut self, topics: TopicStorage<'s>) {
+        self.topics = Some(topics);
     }
 }
 

@@ -116,6 +116,7 @@ where
             buffer: &mut memory.buffer,
             timers: memory.timers.take().unwrap_or_default(),
             rooms: memory.rooms.take().unwrap_or_default(),
+            topics: memory.topics.take().unwrap_or_default(),
         };
         let poller = Poller::new(shard, handler, pool, membership, storage)?;
         Ok(Self { poller, room: WaitingRoom::new(device), unix_time: None })

@@ -102,7 +102,7 @@ impl<'e, 's, D: Driver, H: Handler> PollerThread<'e, 's, D, H> {
             record!(error, "poller {} has failed: {}", self.id.0, message_of(&*panic));
             resume_unwind(panic);
         }
-        let stats = *self.poller.stats();
+        let stats = self.poller.stats();
         self.shared.publish(self.id, &stats);
         PollerReport {
             stats,
@@ -249,15 +249,15 @@ impl<'e, 's, D: Driver, H: Handler> PollerThread<'e, 's, D, H> {
             return Some(due);
         }
         let stats = self.poller.stats();
-        if self.report.stats == *stats {
+        if self.report.stats == stats {
             return None;
         }
         if self.now < due {
             return Some(due);
         }
         // If another thread is reading them, `report.stats` stays old, and the next call tries again.
-        if self.shared.publish(self.id, stats) {
-            self.report.stats = *stats;
+        if self.shared.publish(self.id, &stats) {
+            self.report.stats = stats;
         }
         self.published = Some(self.now);
         None

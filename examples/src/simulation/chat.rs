@@ -65,7 +65,7 @@ pub(super) fn run(sim: &mut Sim<'_>) {
     let receive_size = config.receive_size.max(config.block_size);
     let engine = Engine { config: Config { receive_size, ..config }, ..drawn };
     let counts = Arc::new(Counts::default());
-    let chat = sim.engine(engine, |poller| Chat::new(poller, engine.pollers, Arc::clone(&counts)));
+    let chat = sim.engine(engine, |_poller| Chat::new(Arc::clone(&counts)));
     sim.listen(chat, server(1));
     let people = one_of(sim, &[8, 2, 16]).unwrap_or(8);
     for person in 0..people {

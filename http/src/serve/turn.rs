@@ -2,7 +2,7 @@
 
 use lightcone_core::{Context, Instant, Output, Stream};
 
-use crate::connection::RequestBody;
+use crate::connection::{ConnectionFlags, RequestBody};
 use crate::message::{Outlet, RequestMessage};
 use crate::method::Method;
 use crate::middleware::Outcome;
@@ -86,6 +86,17 @@ impl<'c, S: State> ServeTurn<'c, S> {
             queued: 0,
             mode: ResponseMode::PLAIN,
             tally: StatsDelta::default(),
+        }
+    }
+
+    /// Notes that the exchange has subscribed to a topic, and ends its subscriptions if it is over.
+    pub(super) fn keep_subscriptions(&mut self, flags: &mut ConnectionFlags, subscribes: bool, over: bool) {
+        if !subscribes && !flags.has(ConnectionFlags::SUBSCRIBED) {
+            return;
+        }
+        flags.set(ConnectionFlags::SUBSCRIBED, !over);
+        if over {
+            self.outlet.unsubscribe_all(self.connected.token);
         }
     }
 

@@ -6,9 +6,10 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use lightcone_core::poller::{AloneWithMail, ListenerEntry, Poller, PollerStorage};
+use lightcone_core::poller::{AloneWithMail, ListenerEntry, Poller, PollerStorage, TopicStorage};
 use lightcone_core::{
-    Address, Config, ErrorKind, Handler, Instant, ListenerId, Shard, Storage, TimerStorage, TimerWheel, Token,
+    Address, Config, ErrorKind, Handler, Instant, ListenerId, Shard, Stats, Storage, TimerStorage,
+    TimerWheel, Token,
 };
 
 use super::network::{Network, Peer};
@@ -41,7 +42,7 @@ pub struct TestServer<H: Handler + 'static> {
 }
 
 impl<H: Handler + 'static> TestServer<H> {
-    /// The default configuration: 64 sockets with blocks of 4 KiB, and the default timeouts.
+    /// The default configuration: 64 sockets with blocks of 4 KiB, 256 subscriptions, and the default timeouts.
     pub const CONFIG: Config = Config {
         sockets: 64,
         block_size: 4096,
@@ -51,6 +52,7 @@ impl<H: Handler + 'static> TestServer<H> {
         receive_size: 65_536,
         receive_blocks: 1,
         timers: 16,
+        subscriptions: 256,
         ..Config::DEVICE
     };
 
@@ -73,6 +75,10 @@ impl<H: Handler + 'static> TestServer<H> {
         let storage = PollerStorage {
             timers: TimerStorage::new(Box::leak(Box::new(TimerWheel::new())), timers),
             rooms: Box::leak(Box::new_uninit_slice(config.room_requests)),
+            topics: TopicStorage::new(
+                Box::leak(Box::new_uninit_slice(config.subscriptions)),
+                Box::leak(Box::new_uninit_slice(config.sockets)),
+            ),
             connections: Box::leak(Box::new_uninit_slice(config.sockets)),
             listeners: Vec::leak(vec![None::<ListenerEntry<()>>]),
             buffer: vec![0; config.receive_size.max(config.block_size)].leak(),
@@ -295,6 +301,11 @@ impl<H: Handler + 'static> TestServer<H> {
     /// Returns whether the server has reset the connection.
     pub fn is_reset(&mut self, connection: usize) -> bool {
         self.peer(connection).reset
+    }
+
+    /// Returns the counts of the engine, such as those of [topics](lightcone_core::Stats::topics).
+    pub const fn stats(&self) -> Stats {
+        self.poller.stats()
     }
 
     /// Returns the token of a connection's socket, to which messages can be [posted](Self::post).

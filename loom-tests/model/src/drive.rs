@@ -16,7 +16,8 @@ use crate::handle::Group;
 use crate::net::{InMemory, Net, Steered, WatchedLine};
 use crate::peer::Arrivals;
 use crate::poller::{
-    ConnectionEntry, ListenerEntry, Member, Poller, PollerHandle, PollerStorage, RoomRequest,
+    ConnectionEntry, ListenerEntry, Member, Poller, PollerHandle, PollerStorage, RoomRequest, Subscription,
+    TopicStorage,
 };
 use crate::trace::{What, note};
 use crate::waker::{Steering, Waker};
@@ -29,6 +30,8 @@ pub(crate) const CONNECTS_A_TURN: usize = 2;
 pub(crate) const TIMERS: usize = 4;
 /// The maximum number of requests for room of a poller.
 pub(crate) const ROOM_REQUESTS: usize = 4;
+/// The maximum number of subscriptions of a poller.
+pub(crate) const SUBSCRIPTIONS: usize = 8;
 /// The grace time of a shutdown. It expires only when nothing else is left to do.
 pub(crate) const GRACE: Duration = Duration::from_secs(1);
 
@@ -48,6 +51,8 @@ pub(crate) struct Memory {
     timer_wheel: TimerWheel,
     timers: [MaybeUninit<TimerSlot>; TIMERS],
     rooms: [MaybeUninit<RoomRequest>; ROOM_REQUESTS],
+    subscriptions: [MaybeUninit<Subscription>; SUBSCRIPTIONS],
+    subscribers: Box<[MaybeUninit<u32>]>,
 }
 
 impl Memory {
@@ -59,6 +64,8 @@ impl Memory {
             timer_wheel: TimerWheel::new(),
             timers: [const { MaybeUninit::uninit() }; TIMERS],
             rooms: [const { MaybeUninit::uninit() }; ROOM_REQUESTS],
+            subscriptions: [const { MaybeUninit::uninit() }; SUBSCRIPTIONS],
+            subscribers: Box::new_uninit_slice(sockets),
         }
     }
 }
@@ -96,9 +103,10 @@ impl<'h, 's, H: Handler<Data: 's, Message: 's>> Driver<'h, 's, H> {
         let handle = member.handle();
         let place = Steered { inner: member, me: id, steering, world: Arc::clone(&world) };
         let handler = ContractChecker::new(Watched::new(handler, id, Arc::clone(&world)));
-        let Memory { connections, listeners, buffer, timer_wheel, timers, rooms } = memory;
+        let Memory { connections, listeners, buffer, timer_wheel, timers, rooms, .. } = memory;
+        let topics = TopicStorage::new(&mut memory.subscriptions, &mut memory.subscribers);
         let timers = TimerStorage::new(timer_wheel, timers);
-        let storage = PollerStorage { connections, listeners, buffer, timers, rooms };
+        let storage = PollerStorage { connections, listeners, buffer, timers, rooms, topics };
         let poller = Poller::new(shard, handler, Net::new(Arc::clone(&world)), place, storage);
         let poller = poller.expect("room for each slot");
         let steering = &steering[usize::from(id.0)];
@@ -186,7 +194,7 @@ impl<'h, 's, H: Handler<Data: 's, Message: 's>> Driver<'h, 's, H> {
     }
 
     fn end(self) {
-        self.world.counted(usize::from(self.id.0), *self.poller.stats());
+        self.world.counted(usize::from(self.id.0), self.poller.stats());
         let checker = self.poller.handler();
         assert!(
             checker.has_started() && checker.has_stopped(),

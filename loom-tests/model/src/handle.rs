@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use core::fmt;
 
-use lightcone_core::{Address, PollerId, Rejected, RequestError, Token};
+use lightcone_core::{Address, PollerId, Rejected, RequestError, Token, Topic, Unpublished};
 use loom::sync::Mutex;
 
 use crate::balance::Balancer;
@@ -130,6 +130,19 @@ impl<M> Handle<M> {
     pub fn broadcast_with(&self, message: M, clone: fn(&M) -> M) -> Result<(), Rejected<M>> {
         self.begin("broadcast", None);
         self.hub.group().broadcast(message, clone, None)
+    }
+
+    /// Publishes a message to the subscribers of a topic.
+    ///
+    /// # Errors
+    ///
+    /// The message, with the first poller whose mailbox is full, or if all pollers have ended.
+    pub fn publish(&self, topic: Topic, message: M) -> Result<(), Rejected<Unpublished<M>>>
+    where
+        M: Clone,
+    {
+        self.begin("publish", None);
+        self.hub.group().publish(Unpublished::new(topic, message, M::clone), None)
     }
 
     /// Connects to an address, on the poller that the balancer picks. Only a [remote](crate::Model::remote) accepts.

@@ -121,9 +121,10 @@ mod world;
 // Items that the shipped sources import from the root of their crate.
 use lightcone_core::{
     Address, Calls, CloseReason, Config, ConnectError, Connection, Context, ContextCalls, ErrorKind,
-    Footprint, Handler, Instant, Interest, LeftFastPath, ListenerId, Origin, Outbox, PIECES_MAX, PollerEvent,
-    PollerId, Rejected, RequestError, RoomError, Sent, Settled, SetupError, Shard, Stats, StorageError,
-    TimerError, TimerId, TimerStorage, Timers, Token, TokenBucket, footprint, life, send_one_by_one,
+    Footprint, Handler, Instant, Interest, Lag, LagCounter, LeftFastPath, ListenerId, Origin, Outbox,
+    PIECES_MAX, PollerEvent, PollerId, Rejected, RequestError, RoomError, SUBSCRIPTIONS_MAX, Sent, Settled,
+    SetupError, Shard, Stats, StorageError, SubscribeError, TimerError, TimerId, TimerStorage, Timers, Token,
+    TokenBucket, Topic, TopicStats, Unpublished, footprint, life, send_one_by_one,
 };
 use shipped::{balance, poller, sync, table};
 

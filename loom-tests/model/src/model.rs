@@ -12,7 +12,9 @@ use lightcone_core::{Config, Handler, Instant, ListenerId, PollerId, Shard, Stat
 use loom::thread::{self, JoinHandle};
 
 use crate::balance::Balancer;
-use crate::drive::{CONNECTS_A_TURN, Driver, Memory, Parts, ROOM_REQUESTS, Slots, TIMERS, let_time_pass};
+use crate::drive::{
+    CONNECTS_A_TURN, Driver, Memory, Parts, ROOM_REQUESTS, SUBSCRIPTIONS, Slots, TIMERS, let_time_pass,
+};
 use crate::handle::{Handle, Hub};
 use crate::peer::{Arrivals, ModelConnection, Peer};
 use crate::poller::{Command, PollerHandle};
@@ -331,6 +333,7 @@ impl<M: Send + 'static> Engine<M> {
             receive_blocks: 0,
             timers: TIMERS,
             room_requests: ROOM_REQUESTS,
+            subscriptions: SUBSCRIPTIONS,
             timeouts: Timeouts::NONE,
             ..Config::DEVICE
         };

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use lightcone_core::{Address, ErrorKind, Interest, ListenerId, PollerId, Rejected, Sent, Token};
+use lightcone_core::{
+    Address, ErrorKind, Interest, ListenerId, PollerId, Rejected, Sent, Token, Unpublished,
+};
 
 use crate::peer::{self, Arrivals, ModelConnection};
 use crate::poller::{
@@ -208,6 +210,10 @@ impl<C, N, M, L: Membership<C, N, M>> Membership<C, N, M> for Steered<'_, L> {
 
     fn broadcast(&mut self, message: M, clone: fn(&M) -> M) -> Result<(), Rejected<M>> {
         self.inner.broadcast(message, clone)
+    }
+
+    fn publish(&mut self, message: Unpublished<M>) -> Result<(), Rejected<Unpublished<M>>> {
+        self.inner.publish(message)
     }
 
     fn acquire(&mut self) -> Option<L::Permit> {

@@ -2,7 +2,9 @@
 
 use core::mem::MaybeUninit;
 
-use lightcone_core::poller::{Accept, Alone, ListenerEntry, Poller, PollerStorage, Received, Transport};
+use lightcone_core::poller::{
+    Accept, Alone, ListenerEntry, Poller, PollerStorage, Received, TopicStorage, Transport,
+};
 use lightcone_core::{
     Address, Config, ErrorKind, Handler, Instant, Interest, ListenerId, Sent, Shard, Storage, TimerStorage,
     Token,
@@ -31,6 +33,7 @@ where
         buffer: &mut buffer,
         timers: TimerStorage::none(),
         rooms: &mut [],
+        topics: TopicStorage::none(),
     };
     let mut poller = Poller::<_, _, Alone>::new(shard, handler, line, Alone, storage).ok()?;
     poller.listen((), LISTENER).ok()?;

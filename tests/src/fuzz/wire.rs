@@ -4,7 +4,8 @@ use core::mem::MaybeUninit;
 use core::time::Duration;
 
 use lightcone_core::poller::{
-    Accept, AloneWithMail, ConnectionEntry, ListenerEntry, Poller, PollerStorage, Received, Transport,
+    Accept, AloneWithMail, ConnectionEntry, ListenerEntry, Poller, PollerStorage, Received, TopicStorage,
+    Transport,
 };
 use lightcone_core::{
     Address, Checked, Config, ContractChecker, ErrorKind, FreeBlocks, Handler, Instant, Interest, ListenerId,
@@ -276,8 +277,8 @@ impl<'s, H: Handler<Data: 's>> Wire<'s, H> {
         let bounds = (buffer.len(), config.block_size * config.output_limit);
         let shard = Shard::new(Storage { slots, memory: bytes }, config, Instant::from_millis(0)).unwrap();
         let network = Network { peers: Vec::new(), backlog: None, listens: false, bounds, flaw };
-        let storage =
-            PollerStorage { connections, listeners, buffer, timers: TimerStorage::none(), rooms: &mut [] };
+        let (timers, topics) = (TimerStorage::none(), TopicStorage::none());
+        let storage = PollerStorage { connections, listeners, buffer, timers, rooms: &mut [], topics };
         let handler = ContractChecker::new(handler);
         let mut poller = Poller::new(shard, handler, network, AloneWithMail::new(), storage).unwrap();
         poller.listen((), LISTENER).unwrap();

@@ -2,13 +2,13 @@
 
 use core::time::Duration;
 
-use crate::{CloseReason, Handler, Instant, PollerEvent, PollerId, Rejected, Token};
+use crate::{CloseReason, Handler, Instant, PollerEvent, PollerId, Rejected, Token, Unpublished};
 
 use super::super::io::PendingConnect;
 use super::super::membership::{Command, Envelope, Membership};
 use super::super::room::{RoomAsk, RoomRequest};
 use super::super::transport::Transport;
-use super::{Broadcast, PanicScope, Poller};
+use super::{Audience, Broadcast, PanicScope, Poller};
 
 /// The maximum number of requests for room that are notified in one turn.
 const ROOMS_A_TURN: usize = 256;
@@ -28,6 +28,18 @@ where
     /// The message, if it was not taken.
     pub fn post(&mut self, to: Token, message: H::Message) -> Result<(), Rejected<H::Message>> {
         self.io.membership.post(to, message)
+    }
+
+    /// Publishes a message, like [`Context::publish_rest`](crate::Context::publish_rest) in a handler.
+    ///
+    /// # Errors
+    ///
+    /// The message, if not every poller has taken it.
+    pub fn publish(
+        &mut self,
+        message: Unpublished<H::Message>,
+    ) -> Result<(), Rejected<Unpublished<H::Message>>> {
+        self.io.membership.publish(message)
     }
 
     /// Executes a command.
@@ -75,7 +87,13 @@ where
             match self.io.membership.next_envelope() {
                 Some(Envelope::Post(token, message)) => self.deliver(token, message),
                 Some(Envelope::Broadcast(message, clone)) => {
-                    self.broadcast = Some(Broadcast { message, clone, from: 0 });
+                    self.broadcast = Some(Broadcast { message, clone, to: Audience::Everyone, from: 0 });
+                    self.go_on_broadcasting();
+                }
+                Some(Envelope::Publish(topic, message, clone)) => {
+                    self.io.topics.stats.published += 1;
+                    self.io.topics.begin_walk(topic);
+                    self.broadcast = Some(Broadcast { message, clone, to: Audience::Subscribers, from: 0 });
                     self.go_on_broadcasting();
                 }
                 None => return,
@@ -87,7 +105,12 @@ where
         while self.budget.broadcast > 0 {
             self.budget.broadcast -= 1;
             let Some(broadcast) = &mut self.broadcast else { return };
-            let Some(token) = self.shard.next_open(broadcast.from) else {
+            let to = broadcast.to;
+            let next = match to {
+                Audience::Everyone => self.shard.next_open(broadcast.from),
+                Audience::Subscribers => self.io.topics.next_in_walk(),
+            };
+            let Some(token) = next else {
                 let over = self.broadcast.take();
                 return self.as_program(|_| drop(over));
             };
@@ -96,24 +119,46 @@ where
             let message = self.as_program(|poller| {
                 poller.broadcast.as_ref().map(|broadcast| (broadcast.clone)(&broadcast.message))
             });
-            if let Some(message) = message {
-                self.deliver(token, message);
+            match (message, to) {
+                (Some(message), Audience::Everyone) => self.deliver(token, message),
+                (Some(message), Audience::Subscribers) => self.deliver_published(token, message),
+                (None, _) => {}
             }
+        }
+    }
+
+    /// Delivers a published message to a subscriber, and counts that if the handler is called.
+    fn deliver_published(&mut self, token: Token, message: H::Message) {
+        // before the callback, which may panic
+        self.io.topics.stats.delivered += 1;
+        if !self.try_deliver(token, message) {
+            self.io.topics.stats.delivered -= 1;
         }
     }
 
     /// Delivers a message to a socket, and carries out the actions that follow.
     pub(super) fn deliver(&mut self, token: Token, message: H::Message) {
-        let Some(mut conn) = self.shard.connection(token) else { return self.as_program(|_| drop(message)) };
+        self.try_deliver(token, message);
+    }
+
+    /// Like [`deliver`](Self::deliver), and returns whether the socket takes messages.
+    #[inline]
+    fn try_deliver(&mut self, token: Token, message: H::Message) -> bool {
+        let Some(mut conn) = self.shard.connection(token) else {
+            self.as_program(|_| drop(message));
+            return false;
+        };
         self.scope = PanicScope::Callback(token);
         match conn.message(message, &mut self.handler, &mut self.io.context()) {
             Ok(next) => {
                 let settled = conn.carry_out(next, 0, &mut self.handler, &mut self.io.calls(token));
                 self.settle(token, settled);
+                true
             }
             Err(message) => {
                 self.as_program(|_| drop(message));
                 self.run(token); // an event that was due before the message may have ended it
+                false
             }
         }
     }

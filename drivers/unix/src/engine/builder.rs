@@ -91,6 +91,7 @@ impl<D: Driver> Default for Builder<D> {
             receive_blocks: 1_024,
             timers: 1_024,
             room_requests: 1_024,
+            subscriptions: 65_536,
             ..Config::DEVICE
         };
         Self {
@@ -185,6 +186,13 @@ impl<D: Driver> Builder<D> {
     /// time: 0 to 1,024, which is the default. Each takes 24 bytes, which are committed as they are used.
     pub fn room_requests(mut self, requests: usize) -> Self {
         self.config.room_requests = requests;
+        self
+    }
+
+    /// Sets how many [subscriptions](lightcone_core::Context::subscribe) to topics the sockets of each poller may have
+    /// together: 0 to 2^24. Default 65,536. Each takes 40 bytes, which are committed as they are used.
+    pub fn subscriptions(mut self, subscriptions: usize) -> Self {
+        self.config.subscriptions = subscriptions;
         self
     }
 

@@ -6,7 +6,7 @@ use core::time::Duration;
 
 use lightcone_core::poller::{Command, Group};
 use lightcone_core::sync::Load;
-use lightcone_core::{Address, PollerId, Rejected, RequestError, Stats, Token};
+use lightcone_core::{Address, PollerId, Rejected, RequestError, Stats, Token, Topic, Unpublished};
 
 use super::UnixCommand;
 use crate::endpoint::Endpoint;
@@ -107,6 +107,31 @@ impl<M> Handle<M> {
     /// Same as [`broadcast`](Self::broadcast).
     pub fn broadcast_with(&self, message: M, clone: fn(&M) -> M) -> Result<(), Rejected<M>> {
         self.group().broadcast(message, clone, None)
+    }
+
+    /// Publishes a message to the subscribers of a topic, on all pollers, as
+    /// [`Context::publish`](lightcone_core::Context::publish) does in a handler. Those of one thread keep their order.
+    ///
+    /// # Errors
+    ///
+    /// [`Rejected::Full`] if the mailbox of a poller is full: pass what comes back to
+    /// [`publish_rest`](Self::publish_rest) later, or the other pollers miss the message. [`Rejected::Gone`] if the
+    /// engine has stopped.
+    pub fn publish(&self, topic: Topic, message: M) -> Result<(), Rejected<Unpublished<M>>>
+    where
+        M: Clone,
+    {
+        self.publish_rest(Unpublished::new(topic, message, M::clone))
+    }
+
+    /// Publishes a message to the pollers that do not have it: after a [`publish`](Self::publish) that found a mailbox
+    /// full, or for a message that is not `Clone`.
+    ///
+    /// # Errors
+    ///
+    /// The same as of `publish`.
+    pub fn publish_rest(&self, message: Unpublished<M>) -> Result<(), Rejected<Unpublished<M>>> {
+        self.group().publish(message, None)
     }
 
     /// Begins to connect to an address, on the poller that the balancer picks. The handler's `admit` is called with the

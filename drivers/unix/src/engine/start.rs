@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 
 use lightcone_core::balance::{Balancer, Policy};
-use lightcone_core::poller::{Member, Poller, PollerStorage};
+use lightcone_core::poller::{Member, Poller, PollerStorage, TopicStorage};
 use lightcone_core::{Config, Handler, Instant, PollerId, Shard, Storage, TimerStorage, TimerWheel};
 
 use super::error::Error;
@@ -94,12 +94,15 @@ where
             let receive_size =
                 if config.receive_blocks > 0 { config.receive_size } else { config.block_size };
             let (mut wheel, mut timers) = (TimerWheel::new(), Box::new_uninit_slice(config.timers));
+            let (mut subscriptions, mut subscribers) =
+                (Box::new_uninit_slice(config.subscriptions), Box::new_uninit_slice(config.sockets));
             let poller_storage = PollerStorage {
                 connections: &mut Box::new_uninit_slice(config.sockets),
                 listeners: &mut (0..LISTENERS_MAX).map(|_| None).collect::<Vec<_>>(),
                 buffer: &mut vec![0; receive_size],
                 timers: TimerStorage::new(&mut wheel, &mut timers),
                 rooms: &mut Box::new_uninit_slice(config.room_requests),
+                topics: TopicStorage::new(&mut subscriptions, &mut subscribers),
             };
             let transport = UnixTransport { driver, shared: &shared, options: listen, filter };
             let Some(member) = Member::new(shared.group(), id, balancer) else {
