@@ -17,7 +17,10 @@ pub struct RequestId {
 }
 
 impl RequestId {
-    pub(crate) const fn new(token: Token, number: u32) -> Self {
+    /// Creates the identity of a request, for a handler that takes the messages of an [`Http`](crate::Http) server on
+    /// connections of its own. `number` distinguishes the requests of one connection.
+    #[must_use]
+    pub const fn new(token: Token, number: u32) -> Self {
         Self { token, number }
     }
 
@@ -68,8 +71,9 @@ impl<M> RequestMessage<M> {
         self.message
     }
 
-    /// Returns the message if it is addressed to the request `by`.
-    pub(crate) fn open(self, by: RequestId) -> Option<M> {
+    /// Returns the message if it is addressed to the request `by` or to all.
+    #[must_use]
+    pub fn open(self, by: RequestId) -> Option<M> {
         self.to.is_none_or(|to| to == by).then_some(self.message)
     }
 }
