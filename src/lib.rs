@@ -64,7 +64,7 @@
 //! | feature | default | adds |
 //! | --- | --- | --- |
 //! | `http` | yes | `lightcone::http`: an HTTP/1.1 server and client (the crate `lightcone-http` with its feature `alloc`) |
-//! | `websocket` | no | `lightcone::websocket`: WebSocket connections of an HTTP server (`lightcone-websocket`) |
+//! | `websocket` | no | `lightcone::websocket`: WebSocket connections of an HTTP server, and to servers (`lightcone-websocket`) |
 //! | `files` | no | `lightcone::files`: the files of a folder as routes of an HTTP server (`lightcone-files`) |
 //! | `workers` | yes | `lightcone::workers`: threads for callbacks that block or compute (`lightcone-workers`) |
 //! | `signals` | no | `lightcone::shutdown_on_signals`: a graceful shutdown on `SIGINT` and `SIGTERM` |
@@ -97,7 +97,7 @@
 //! | let the user choose a driver | [`DriverName`] |
 //! | serve HTTP: routes, bodies, middleware, limits | `lightcone::http` |
 //! | serve the files of a folder | `lightcone::files` |
-//! | serve WebSocket connections | `lightcone::websocket` |
+//! | serve WebSocket connections, or open them to servers | `lightcone::websocket` |
 //! | send HTTP requests: from a thread that may wait, or from a handler | `lightcone::fetch`, `lightcone::http::client` |
 //! | log requests | `lightcone::print_requests` |
 //! | run a slow callback | `lightcone::workers` |

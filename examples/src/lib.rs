@@ -9,6 +9,7 @@
 //! | `simulate` | the other examples' handlers in a simulated network, by seed |
 //! | `reconnect` | a client without a thread: start, timers and back-off of a handler |
 //! | `fetch` | an HTTP client for the command line: a blocking request whose response is streamed |
+//! | `wscat` | a WebSocket client for the command line: messages from a thread to a connection and back |
 //! | `proxy` | an HTTP server and a pool of client connections in one handler; streaming in both directions |
 //! | `relay` | accepting and connecting; two sockets tied together by messages and credit |
 //!

@@ -34,7 +34,7 @@ fn a_bad_option_is_named_with_what_is_allowed() {
     for (arguments, allowed) in [
         (
             &["--scenario", "smtp"][..],
-            "echo, http, chat, relay, reconnect, crowd, kv, pool, proxy, websocket, walk",
+            "echo, http, chat, relay, reconnect, crowd, kv, pool, proxy, websocket, websocket-client, walk",
         ),
         (&["--seeds", "0"], "1..=1000000000"),
         (&["--tape", "x=1"], "PLACE=VALUE"),

@@ -57,6 +57,11 @@ fn websocket() {
 }
 
 #[test]
+fn websocket_client() {
+    check(SEEDS, |sim| Scenario::WebSocketClient.run(sim));
+}
+
+#[test]
 fn walk() {
     check(SEEDS, |sim| Scenario::Walk.run(sim));
 }

@@ -189,7 +189,7 @@ pub use http::{Http, ServerState};
 pub use json::{JsonError, from_json};
 pub use lightcone_core::{Backlog, Full, LagPolicy, SubscribeError, TooSlow, Topic};
 pub use limits::Limits;
-pub use message::{RequestId, RequestMessage};
+pub use message::{Outlet, RequestId, RequestMessage};
 pub use method::Method;
 pub use middleware::authorization::{BasicAuth, BearerAuth, TokenError, is_same_secret};
 pub use middleware::cors::Cors;

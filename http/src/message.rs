@@ -17,7 +17,10 @@ pub struct RequestId {
 }
 
 impl RequestId {
-    pub(crate) const fn new(token: Token, number: u32) -> Self {
+    /// Creates the identity of a request, for a handler that takes the messages of an [`Http`](crate::Http) server on
+    /// connections of its own. `number` distinguishes the requests of one connection.
+    #[must_use]
+    pub const fn new(token: Token, number: u32) -> Self {
         Self { token, number }
     }
 
@@ -69,14 +72,19 @@ impl<M> RequestMessage<M> {
         self.message
     }
 
-    /// Returns the message if it is addressed to the request `by`.
-    pub(crate) fn open(self, by: RequestId) -> Option<M> {
+    /// Returns the message if it is addressed to the request `by` or to all.
+    #[must_use]
+    pub fn open(self, by: RequestId) -> Option<M> {
         self.to.is_none_or(|to| to == by).then_some(self.message)
     }
 }
 
-/// The way of messages from a route or an exchange to other requests.
-pub(crate) struct Outlet<'a, S: State>(&'a mut dyn Outbox<RequestMessage<S::Message>>);
+/// The way of messages from a route, an exchange or a layer to other connections, from
+/// [`Transfer::outlet`](crate::Transfer::outlet) or over the [outbox](lightcone_core::Context::outbox) of a handler.
+///
+/// Its methods are those of [`Transfer`](crate::Transfer) and of [`Context`](lightcone_core::Context), and have the same
+/// errors. What is posted and published is addressed: see [`RequestMessage`].
+pub struct Outlet<'a, S: State>(&'a mut dyn Outbox<RequestMessage<S::Message>>);
 
 impl<S: State> fmt::Debug for Outlet<'_, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -85,26 +93,43 @@ impl<S: State> fmt::Debug for Outlet<'_, S> {
 }
 
 impl<'a, S: State> Outlet<'a, S> {
-    pub(crate) const fn new(outbox: &'a mut dyn Outbox<RequestMessage<S::Message>>) -> Self {
+    /// Creates the way from the services of a driver.
+    pub const fn new(outbox: &'a mut dyn Outbox<RequestMessage<S::Message>>) -> Self {
         Self(outbox)
     }
 
-    pub(crate) fn reborrow(&mut self) -> Outlet<'_, S> {
+    /// Returns the same for a shorter lifetime.
+    pub fn reborrow(&mut self) -> Outlet<'_, S> {
         Outlet(&mut *self.0)
     }
 
-    pub(crate) fn post(&mut self, to: RequestId, message: S::Message) -> Result<(), Rejected<S::Message>> {
+    /// Posts a message to a request.
+    ///
+    /// # Errors
+    ///
+    /// See [`Transfer::post`](crate::Transfer::post).
+    pub fn post(&mut self, to: RequestId, message: S::Message) -> Result<(), Rejected<S::Message>> {
         self.0.post(to.token(), to.message(message)).map_err(content)
     }
 
-    pub(crate) fn broadcast(&mut self, message: S::Message) -> Result<(), Rejected<S::Message>>
+    /// Posts a message to every request in progress.
+    ///
+    /// # Errors
+    ///
+    /// See [`Transfer::broadcast`](crate::Transfer::broadcast).
+    pub fn broadcast(&mut self, message: S::Message) -> Result<(), Rejected<S::Message>>
     where
         S::Message: Clone,
     {
         self.0.broadcast(RequestMessage::to_all(message), RequestMessage::clone).map_err(content)
     }
 
-    pub(crate) fn publish(
+    /// Publishes a message to the subscribers of its topic.
+    ///
+    /// # Errors
+    ///
+    /// See [`Transfer::publish`](crate::Transfer::publish).
+    pub fn publish(
         &mut self,
         message: Unpublished<S::Message>,
     ) -> Result<(), Rejected<Unpublished<S::Message>>>
@@ -121,11 +146,17 @@ impl<'a, S: State> Outlet<'a, S> {
         })
     }
 
-    pub(crate) fn subscribe(&mut self, topic: Topic, connection: Token) -> Result<(), SubscribeError> {
+    /// Subscribes a connection of this poller to a topic.
+    ///
+    /// # Errors
+    ///
+    /// See [`Context::subscribe`](lightcone_core::Context::subscribe).
+    pub fn subscribe(&mut self, topic: Topic, connection: Token) -> Result<(), SubscribeError> {
         self.0.subscribe(topic, connection)
     }
 
-    pub(crate) fn unsubscribe(&mut self, topic: Topic, connection: Token) -> bool {
+    /// Ends the subscription of a connection to a topic. Returns whether there was one.
+    pub fn unsubscribe(&mut self, topic: Topic, connection: Token) -> bool {
         self.0.unsubscribe(topic, connection)
     }
 
@@ -133,11 +164,13 @@ impl<'a, S: State> Outlet<'a, S> {
         self.0.unsubscribe_all(connection);
     }
 
-    pub(crate) fn subscribers(&self, topic: Topic) -> usize {
+    /// Returns the number of connections of this poller that are subscribed to a topic.
+    pub fn subscribers(&self, topic: Topic) -> usize {
         self.0.subscribers(topic)
     }
 
-    pub(crate) fn count_lag(&mut self, lag: Lag) {
+    /// Counts what a subscriber has missed.
+    pub fn count_lag(&mut self, lag: Lag) {
         self.0.count_lag(lag);
     }
 }

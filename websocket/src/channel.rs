@@ -1,12 +1,16 @@
-//! What a handler can do with its connection.
+//! What a handler can do with its connection, on either side of it.
 
 use core::fmt;
+use core::time::Duration;
 
-use lightcone_core::{Address, Instant, Lag, LagCounter, Rejected, Unpublished};
-use lightcone_http::{Full, RequestId, State, SubscribeError, Topic, Transfer};
+use lightcone_core::{
+    Address, Instant, Lag, LagCounter, Output, PackedAddress, Rejected, Token, Unpublished,
+};
+use lightcone_http::{Full, Outlet, RequestId, State, SubscribeError, Topic, Transfer};
 
 use crate::codec::close::CloseCode;
-use crate::codec::header::{CONTROL_MAX, FrameHeader, Opcode};
+use crate::codec::generator::MaskSource;
+use crate::codec::header::{CONTROL_MAX, FrameHeader, MASK_LENGTH, Opcode};
 use crate::codec::receiver::MessageKind;
 
 /// Where a connection is in its life.
@@ -41,7 +45,7 @@ impl Link {
     pub(crate) const BLOCKED: u8 = 8;
     /// The peer has ended its stream, while received frames wait for room.
     pub(crate) const PEER_CLOSED: u8 = 16;
-    /// The server is stopping, and the handler could not announce it.
+    /// The server or client is stopping, and the handler could not announce it.
     pub(crate) const STOPPING: u8 = 32;
     /// At the last timer, a frame or a fragmented message was incomplete, and no piece of it has arrived since.
     pub(crate) const WAITS: u8 = 64;
@@ -59,28 +63,150 @@ impl Link {
     }
 }
 
+/// What carries the frames that are sent.
+pub(crate) enum Carrier<'c, S: State> {
+    /// The exchange of a server, whose frames are not masked.
+    Exchange(Transfer<'c, S>),
+    /// The socket of a client, whose frames are masked.
+    Socket(SocketCarrier<'c, S>),
+}
+
+/// The socket of a client, as far as a handler needs it.
+pub(crate) struct SocketCarrier<'c, S: State> {
+    pub(crate) state: &'c mut S,
+    pub(crate) outlet: Outlet<'c, S>,
+    pub(crate) output: Output<'c>,
+    pub(crate) masks: &'c mut dyn MaskSource,
+    /// When the session is to be called again, if that has changed.
+    pub(crate) wake: &'c mut Option<Instant>,
+    pub(crate) facts: SocketFacts,
+}
+
+/// What does not change during a callback.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SocketFacts {
+    pub(crate) token: Token,
+    pub(crate) peer: PackedAddress,
+    pub(crate) now: Instant,
+}
+
+impl<S: State> Carrier<'_, S> {
+    pub(crate) fn now(&self) -> Instant {
+        match self {
+            Self::Exchange(io) => io.now(),
+            Self::Socket(io) => io.facts.now,
+        }
+    }
+
+    pub(crate) fn wake_at(&mut self, at: Instant) {
+        match self {
+            Self::Exchange(io) => io.wake_at(at),
+            Self::Socket(io) => *io.wake = Some(at),
+        }
+    }
+
+    /// Returns the way of messages to other connections.
+    fn outlet(&mut self) -> Outlet<'_, S> {
+        match self {
+            Self::Exchange(io) => io.outlet(),
+            Self::Socket(io) => io.outlet.reborrow(),
+        }
+    }
+
+    fn subscribe(&mut self, topic: Topic) -> Result<(), SubscribeError> {
+        match self {
+            Self::Exchange(io) => io.subscribe(topic),
+            Self::Socket(io) => io.outlet.subscribe(topic, io.facts.token),
+        }
+    }
+
+    fn unsubscribe(&mut self, topic: Topic) -> bool {
+        match self {
+            Self::Exchange(io) => io.unsubscribe(topic),
+            Self::Socket(io) => io.outlet.unsubscribe(topic, io.facts.token),
+        }
+    }
+
+    /// Returns the maximum number of bytes of a frame without its mask; 0 if the connection is ending.
+    fn frame_limit(&self) -> usize {
+        match self {
+            Self::Exchange(io) => io.output_limit(),
+            Self::Socket(io) => io.output.limit().saturating_sub(MASK_LENGTH),
+        }
+    }
+
+    /// Sends a frame, or nothing of it.
+    fn send(&mut self, opcode: Opcode, fin: bool, payload: &[u8]) -> Result<(), Full> {
+        let mut header = FrameHeader { fin, opcode, mask: None, length: payload.len() as u64 };
+        let (output, mut mask) = match self {
+            Self::Exchange(io) => return io.send(&[header.encode().as_bytes(), payload]),
+            Self::Socket(io) => (&mut io.output, io.masks.next_mask()),
+        };
+        header.mask = Some(mask);
+        let header = header.encode();
+        let length = header.as_bytes().len() + payload.len();
+        if length > output.room() {
+            // For all of it at once, as `Transfer::send` does.
+            if length <= output.limit() {
+                output.request_writable_for(length);
+            }
+            return Err(Full);
+        }
+        let mark = output.mark();
+        let mut sent = output.send(header.as_bytes());
+        let mut rest = payload;
+        while !rest.is_empty() && sent.is_ok() {
+            // Masked in place, where it waits to be sent.
+            let place = output.spare();
+            let (now, later) = rest.split_at(rest.len().min(place.len()));
+            let place = place.split_at_mut(now.len()).0;
+            place.copy_from_slice(now);
+            mask.apply(place);
+            output.commit(now.len());
+            (rest, sent) = (later, if now.is_empty() { Err(Full) } else { Ok(()) });
+        }
+        if sent.is_err() {
+            output.rewind(mark);
+        }
+        sent
+    }
+}
+
+impl<S: State> fmt::Debug for Carrier<'_, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Exchange(_) => "Exchange",
+            Self::Socket(_) => "Socket",
+        })
+    }
+}
+
 /// One connection, in a callback of its [`WebSocket`](crate::WebSocket).
 ///
 /// Messages are sent completely or not at all: with [`Full`], nothing was sent, and
 /// [`writable`](crate::WebSocket::writable) is called when there is room again.
 #[derive(Debug)]
 pub struct Channel<'c, S: State> {
-    pub(crate) io: Transfer<'c, S>,
+    pub(crate) io: Carrier<'c, S>,
     pub(crate) link: &'c mut Link,
-    pub(crate) close_time: core::time::Duration,
+    pub(crate) close_time: Duration,
 }
 
 impl<S: State> Channel<'_, S> {
-    /// Returns the state that the routes of this poller share.
+    /// Returns the state that the routes of this poller share, or the source of a client's connections.
     pub const fn state(&mut self) -> &mut S {
-        self.io.state
+        match &mut self.io {
+            Carrier::Exchange(io) => io.state,
+            Carrier::Socket(io) => io.state,
+        }
     }
 
     /// Sends a text.
     ///
     /// # Errors
     /// [`Full`] if there is no room now, or if the connection is closing. A message with more than
-    /// [`output_limit`](Self::output_limit) bytes can never be sent at once: send it in [fragments](Self::send_fragment).
+    /// [`output_limit`](Self::output_limit) bytes can never be sent at once: send it in
+    /// [fragments](Self::send_fragment).
     pub fn send_text(&mut self, text: &str) -> Result<(), Full> {
         self.send_fragment(MessageKind::Text, true, true, text.as_bytes())
     }
@@ -129,16 +255,17 @@ impl<S: State> Channel<'_, S> {
     pub fn close(&mut self, code: CloseCode, reason: &str) -> Result<(), Full> {
         let code = code.get().to_be_bytes();
         let reason = reason.split_at(reason.floor_char_boundary(CONTROL_MAX - code.len())).0;
-        let length = (code.len() + reason.len()) as u64;
-        let header = FrameHeader { fin: true, opcode: Opcode::Close, mask: None, length }.encode();
-        self.send_pieces(&[header.as_bytes(), &code, reason.as_bytes()])?;
+        let mut payload = [0; CONTROL_MAX];
+        let (place, rest) = payload.split_at_mut(code.len());
+        place.copy_from_slice(&code);
+        rest.split_at_mut(reason.len()).0.copy_from_slice(reason.as_bytes());
+        self.send_frame(Opcode::Close, true, payload.split_at(code.len() + reason.len()).0)?;
         self.link.phase = Phase::Closing;
-        self.io.wake_at(self.io.now() + self.close_time);
+        self.wake_in(self.close_time);
         Ok(())
     }
 
-    /// Ends the connection after what was sent before, without a close frame: for a peer that reads too slowly, so that
-    /// there is no room for one. [`closed`](crate::WebSocket::closed) follows, with
+    /// Ends the connection without a close frame: for a peer that reads too slowly, so that there is no room for one. [`closed`](crate::WebSocket::closed) follows, with
     /// [`Ending::Lost`](crate::Ending::Lost).
     pub const fn abort(&mut self) {
         if matches!(self.link.phase, Phase::Open | Phase::Closing) {
@@ -172,7 +299,7 @@ impl<S: State> Channel<'_, S> {
     where
         S::Message: Clone,
     {
-        self.io.publish(topic, message)
+        self.publish_rest(Unpublished::new(topic, message, S::Message::clone))
     }
 
     /// Publishes a message to the pollers that do not have it, after a [`publish`](Self::publish) that found a mailbox
@@ -187,13 +314,13 @@ impl<S: State> Channel<'_, S> {
     where
         S::Message: Clone,
     {
-        self.io.publish_rest(message)
+        self.io.outlet().publish(message)
     }
 
     /// Returns the largest message that can be sent at once, when nothing else is queued.
     pub fn output_limit(&self) -> usize {
-        // the header of a server's frame has 2, 4 or 10 bytes
-        match self.io.output_limit() {
+        // a header without a mask has 2, 4 or 10 bytes
+        match self.io.frame_limit() {
             limit @ ..128 => limit.saturating_sub(2),
             limit @ ..65_540 => (limit - 4).max(125),
             limit => (limit - 10).max(65_535),
@@ -202,12 +329,18 @@ impl<S: State> Channel<'_, S> {
 
     /// Returns the identity of the connection, for posting messages to it: see [`RequestId`].
     pub fn id(&self) -> RequestId {
-        self.io.id()
+        match &self.io {
+            Carrier::Exchange(io) => io.id(),
+            Carrier::Socket(io) => RequestId::new(io.facts.token, 0),
+        }
     }
 
-    /// Returns the address of the client.
+    /// Returns the address of the peer.
     pub fn peer(&self) -> Address {
-        self.io.peer()
+        match &self.io {
+            Carrier::Exchange(io) => io.peer(),
+            Carrier::Socket(io) => io.facts.peer.unpack(),
+        }
     }
 
     /// Returns when this callback began.
@@ -220,16 +353,17 @@ impl<S: State> Channel<'_, S> {
         matches!(self.link.phase, Phase::Open)
     }
 
-    pub(crate) fn send_frame(&mut self, opcode: Opcode, fin: bool, payload: &[u8]) -> Result<(), Full> {
-        let header = FrameHeader { fin, opcode, mask: None, length: payload.len() as u64 }.encode();
-        self.send_pieces(&[header.as_bytes(), payload])
+    /// Has the session called again after this time.
+    pub(crate) fn wake_in(&mut self, time: Duration) {
+        let at = self.io.now() + time;
+        self.io.wake_at(at);
     }
 
-    fn send_pieces(&mut self, pieces: &[&[u8]]) -> Result<(), Full> {
+    pub(crate) fn send_frame(&mut self, opcode: Opcode, fin: bool, payload: &[u8]) -> Result<(), Full> {
         if !self.is_open() {
             return Err(Full);
         }
-        let result = self.io.send(pieces);
+        let result = self.io.send(opcode, fin, payload);
         if result.is_err() {
             self.link.set(Link::REFUSED, true);
         }
@@ -239,7 +373,7 @@ impl<S: State> Channel<'_, S> {
 
 impl<S: State> LagCounter for Channel<'_, S> {
     fn count_lag(&mut self, lag: Lag) {
-        self.io.count_lag(lag);
+        self.io.outlet().count_lag(lag);
     }
 }
 

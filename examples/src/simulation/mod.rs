@@ -14,6 +14,7 @@ mod reconnect;
 mod relay;
 mod walk;
 mod websocket;
+mod websocket_client;
 
 use core::fmt;
 use core::net::SocketAddr;
@@ -46,13 +47,15 @@ pub enum Scenario {
     Proxy,
     /// Messages in fragments to a WebSocket echo server.
     WebSocket,
+    /// WebSocket clients that converse with that server, and reconnect until all of their work is done.
+    WebSocketClient,
     /// An echo server that also makes every other call a handler may make, with peers that do anything peers may do.
     Walk,
 }
 
 impl Scenario {
     /// All scenarios.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Echo,
         Self::Http,
         Self::Chat,
@@ -63,6 +66,7 @@ impl Scenario {
         Self::Pool,
         Self::Proxy,
         Self::WebSocket,
+        Self::WebSocketClient,
         Self::Walk,
     ];
 
@@ -83,6 +87,7 @@ impl Scenario {
             Self::Pool => pool::run(sim),
             Self::Proxy => proxy::run(sim),
             Self::WebSocket => websocket::run(sim),
+            Self::WebSocketClient => websocket_client::run(sim),
             Self::Walk => walk::run(sim),
         }
     }
@@ -101,6 +106,7 @@ impl fmt::Display for Scenario {
             Self::Pool => "pool",
             Self::Proxy => "proxy",
             Self::WebSocket => "websocket",
+            Self::WebSocketClient => "websocket-client",
             Self::Walk => "walk",
         })
     }
@@ -112,7 +118,9 @@ pub struct ParseScenarioError;
 
 impl fmt::Display for ParseScenarioError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("allowed: echo, http, chat, relay, reconnect, crowd, kv, pool, proxy, websocket, walk")
+        f.write_str(
+            "allowed: echo, http, chat, relay, reconnect, crowd, kv, pool, proxy, websocket, websocket-client, walk",
+        )
     }
 }
 

@@ -10,12 +10,12 @@ use lightcone::websocket::{
 use super::{a_while, http_engine, must_be_done, one_of, server};
 
 /// The longest message, which is delivered whole in the smallest buffer that is drawn.
-const MESSAGE_MAX: u32 = 150;
+pub(super) const MESSAGE_MAX: u32 = 150;
 /// Long enough that no ping is sent, which would not be in the scripts. Peers that have vanished must still be noticed.
 const PATIENCE: Duration = Duration::from_mins(10);
 
 /// Sends messages back.
-struct Echo;
+pub(super) struct Echo;
 
 impl<S: State> WebSocket<S> for Echo {
     const CONFIG: WebSocketConfig = WebSocketConfig {

@@ -11,6 +11,7 @@
 //! | read a response from bytes | [`ResponseReader`] |
 //! | pass requests and responses on, as a proxy | `ForwardedHead`, `ForwardedFields` and [`Response::forward`](crate::Response), with the feature `alloc` |
 //! | write the head of a request as text | [`ClientRequest`] with a [`Uri`] |
+//! | propose another protocol to a server | [`ClientRequest::upgrade`], in a handler of your own |
 //!
 //! Responses are parsed strictly, as requests are by the server: what another parser could read differently is refused.
 //! Requests are sent one at a time on a connection (no pipelining).

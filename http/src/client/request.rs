@@ -82,7 +82,8 @@ pub struct ClientRequest<'a> {
     /// The URI. Its path and query are sent in the request line, its host and port in the field `Host`.
     pub uri: Uri<'a>,
     /// Names and values of further fields. `Host`, `Expect`, `Upgrade`, `TE` and the fields on which the framing
-    /// depends are refused, because the client writes them itself or does not support them.
+    /// depends are refused, because the client writes them itself or does not support them: see
+    /// [`upgrade`](Self::upgrade).
     pub fields: &'a dyn RequestFields,
     /// How the body is sent.
     pub body: RequestBody,
@@ -166,7 +167,8 @@ impl<'a> ClientRequest<'a> {
         }
         #[cfg(feature = "alloc")]
         if self.forwarded.is_some() {
-            return Ok(RequestHead(self)); // its fields were checked when they were received or added
+            // its fields were checked when they were received or added
+            return Ok(RequestHead { request: self, upgrade: None });
         }
         for (name, value) in self.fields() {
             let reserved = UNSUPPORTED.iter().any(|other| name.eq_ignore_ascii_case(other));
@@ -177,7 +179,30 @@ impl<'a> ClientRequest<'a> {
                 return Err(InvalidRequest::FieldValue);
             }
         }
-        Ok(RequestHead(self))
+        Ok(RequestHead { request: self, upgrade: None })
+    }
+
+    /// Returns the checked [head](Self::head) of the request with the proposal to switch to another protocol (RFC 9110,
+    /// 7.8), for a handler that speaks it. [`close`](Self::close) has no effect. A [`Client`](super::Client) and a
+    /// [`Pool`](super::Pool) make no such requests.
+    ///
+    /// ```
+    /// use lightcone_http::client::{ClientRequest, Uri};
+    ///
+    /// let request = ClientRequest::get(Uri::parse_ws("ws://example.org/chat")?);
+    /// let head = "GET /chat HTTP/1.1\r\nHost: example.org\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+    /// assert_eq!(request.upgrade("websocket")?.to_string(), head);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The same as for `head`; also [`InvalidRequest::FieldValue`] if `protocol` is no token.
+    pub fn upgrade<'r>(&'r self, protocol: &'r str) -> Result<RequestHead<'r>, InvalidRequest> {
+        if protocol.is_empty() || !protocol.bytes().all(is_token) {
+            return Err(InvalidRequest::FieldValue);
+        }
+        Ok(RequestHead { upgrade: Some(protocol), ..self.head()? })
     }
 
     fn fields(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
@@ -200,7 +225,11 @@ impl<'a> ClientRequest<'a> {
 /// The checked head of a request. Its `Display` writes it as it is sent; bytes that a proxy passes on and that are not
 /// UTF-8 are replaced in it.
 #[derive(Clone, Copy, Debug)]
-pub struct RequestHead<'a>(&'a ClientRequest<'a>);
+pub struct RequestHead<'a> {
+    request: &'a ClientRequest<'a>,
+    /// The protocol to switch to.
+    upgrade: Option<&'a str>,
+}
 
 impl RequestHead<'_> {
     /// Returns the length of the head in bytes, including the final empty line.
@@ -221,7 +250,12 @@ impl RequestHead<'_> {
     }
 
     /// Queues the whole head or, if there is no room, nothing of it.
-    pub(super) fn send(&self, output: &mut Output<'_>) -> Result<(), Full> {
+    ///
+    /// # Errors
+    ///
+    /// [`Full`] if there is not enough room. `writable` will come, unless the head is [longer](Self::length) than the
+    /// [limit](Output::limit) of the output.
+    pub fn send(&self, output: &mut Output<'_>) -> Result<(), Full> {
         let mark = output.mark();
         let sent = output.send(self.forwarded().unwrap_or_default());
         let sent = sent.and_then(|()| write!(output, "{}", OwnText(self)));
@@ -235,7 +269,7 @@ impl RequestHead<'_> {
     #[cfg_attr(not(feature = "alloc"), expect(clippy::unused_self, reason = "a proxy needs the heap"))]
     fn forwarded(&self) -> Option<&[u8]> {
         #[cfg(feature = "alloc")]
-        let lines = self.0.forwarded.map(ForwardedHead::as_bytes);
+        let lines = self.request.forwarded.map(ForwardedHead::as_bytes);
         #[cfg(not(feature = "alloc"))]
         let lines = None;
         lines
@@ -257,7 +291,7 @@ struct OwnText<'a, 'r>(&'a RequestHead<'r>);
 
 impl fmt::Display for OwnText<'_, '_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let RequestHead(request) = self.0;
+        let RequestHead { request, upgrade } = self.0;
         if self.0.forwarded().is_none() {
             f.write_str(request.method.as_str())?;
             f.write_str(" ")?;
@@ -277,7 +311,12 @@ impl fmt::Display for OwnText<'_, '_> {
             RequestBody::Length(length) => write!(f, "\r\nContent-Length: {length}")?,
             RequestBody::Chunked => f.write_str("\r\nTransfer-Encoding: chunked")?,
         }
-        f.write_str(if request.close { "\r\nConnection: close\r\n\r\n" } else { "\r\n\r\n" })
+        match upgrade {
+            Some(protocol) => write!(f, "\r\nConnection: Upgrade\r\nUpgrade: {protocol}")?,
+            None if request.close => f.write_str("\r\nConnection: close")?,
+            None => {}
+        }
+        f.write_str("\r\n\r\n")
     }
 }
 
@@ -322,6 +361,12 @@ mod tests {
         }
         let closing = ClientRequest { close: true, ..request(Method::Get, RequestBody::None) };
         assert_eq!(text(&closing), Ok("GET /b?c HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".into()));
+        let upgrade = |protocol| closing.upgrade(protocol).map(|head| (head.length(), head.to_string()));
+        let expected = "GET /b?c HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: chat\r\n\r\n";
+        assert_eq!(upgrade("chat"), Ok((expected.len(), expected.into())));
+        for protocol in ["", "a b", "a\r\nB: c"] {
+            assert_eq!(upgrade(protocol), Err(InvalidRequest::FieldValue), "{protocol:?}");
+        }
         let trace = request(Method::Trace, RequestBody::Chunked);
         assert_eq!(text(&trace), Err(InvalidRequest::Body));
         assert_eq!(text(&request(Method::Trace, RequestBody::Length(1))), Err(InvalidRequest::Body));

@@ -5,15 +5,16 @@ use core::net::{IpAddr, SocketAddr};
 
 use crate::parse::host;
 
-/// The scheme with what separates it from the authority.
-const SCHEME: &str = "http://";
-/// The port of a URI without one.
+/// The schemes with what separates them from the authority.
+const HTTP: &str = "http://";
+const WS: &str = "ws://";
+/// The port of a URI without one, in both schemes.
 const DEFAULT_PORT: u16 = 80;
 
-/// An `http` URI, checked strictly by RFC 3986 and split into its parts, which borrow the text.
+/// An `http` or `ws` URI, checked strictly by RFC 3986 and split into its parts, which borrow the text.
 ///
-/// User information is refused, since it is used to disguise the host (RFC 9110, 4.2.4). A fragment is accepted and
-/// dropped, as it is never sent.
+/// User information is refused, since it is used to disguise the host (RFC 9110, 4.2.4). The fragment of an `http` URI
+/// is accepted and dropped, as it is never sent.
 ///
 /// ```
 /// use lightcone_http::client::Uri;
@@ -26,6 +27,7 @@ const DEFAULT_PORT: u16 = 80;
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Uri<'a> {
+    scheme: &'static str,
     /// With the brackets of an IPv6 address.
     host: &'a str,
     port: u16,
@@ -41,6 +43,8 @@ pub struct Uri<'a> {
 pub enum UriError {
     /// The text does not begin with `http://`.
     Scheme,
+    /// The text does not begin with `ws://`, which [`Uri::parse_ws`] expects.
+    WsScheme,
     /// There is user information before the host.
     UserInfo,
     /// The host is missing or malformed.
@@ -49,16 +53,20 @@ pub enum UriError {
     Port,
     /// The path or the query has a character that must be percent-encoded, or a malformed percent-encoding.
     Target,
+    /// There is a fragment, which a `ws` URI must not have (RFC 6455, 3).
+    Fragment,
 }
 
 impl fmt::Display for UriError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Scheme => "a URI must begin with http://",
+            Self::WsScheme => "the URI of a WebSocket must begin with ws://",
             Self::UserInfo => "a URI must not have user information before its host",
             Self::Host => "the host of the URI is missing or malformed",
             Self::Port => "the port of the URI is malformed; allowed: 1 to 65535",
             Self::Target => "the path or query of the URI has a character that must be percent-encoded",
+            Self::Fragment => "the URI of a WebSocket must not have a fragment (#)",
         })
     }
 }
@@ -75,7 +83,7 @@ impl core::error::Error for UriError {}
 impl<'a> Uri<'a> {
     /// A URI without a host, for a request that does not use it.
     #[cfg(feature = "alloc")]
-    pub(super) const NONE: Self = Self { host: "", port: DEFAULT_PORT, path: "", query: None };
+    pub(super) const NONE: Self = Self { scheme: HTTP, host: "", port: DEFAULT_PORT, path: "", query: None };
 
     /// Parses a URI such as `http://host:port/path?query`.
     ///
@@ -83,10 +91,35 @@ impl<'a> Uri<'a> {
     ///
     /// The first part of the text that is not allowed.
     pub fn parse(text: &'a str) -> Result<Self, UriError> {
-        let (scheme, rest) = text.split_at_checked(SCHEME.len()).ok_or(UriError::Scheme)?;
-        if !scheme.eq_ignore_ascii_case(SCHEME) {
-            return Err(UriError::Scheme);
-        }
+        Self::parse_scheme(text, HTTP).ok_or(UriError::Scheme)?
+    }
+
+    /// Parses the URI of a WebSocket, such as `ws://host:port/path?query` (RFC 6455, 3).
+    ///
+    /// ```
+    /// use lightcone_http::client::{Uri, UriError};
+    ///
+    /// let uri = Uri::parse_ws("ws://example.org/chat")?;
+    /// assert_eq!((uri.host(), uri.port(), uri.path()), ("example.org", 80, "/chat"));
+    /// assert_eq!(Uri::parse_ws("ws://example.org/chat#top"), Err(UriError::Fragment));
+    /// # Ok::<(), UriError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The first part of the text that is not allowed. A fragment is not, nor is `wss`, which needs TLS.
+    pub fn parse_ws(text: &'a str) -> Result<Self, UriError> {
+        let uri = Self::parse_scheme(text, WS).ok_or(UriError::WsScheme)??;
+        if text.contains('#') { Err(UriError::Fragment) } else { Ok(uri) }
+    }
+
+    /// Parses a URI of one scheme; `None` if it has another one.
+    fn parse_scheme(text: &'a str, scheme: &'static str) -> Option<Result<Self, UriError>> {
+        let (found, rest) = text.split_at_checked(scheme.len())?;
+        found.eq_ignore_ascii_case(scheme).then(|| Self::parse_rest(rest, scheme))
+    }
+
+    fn parse_rest(rest: &'a str, scheme: &'static str) -> Result<Self, UriError> {
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         let (authority, rest) = rest.split_at(end);
         let (host, port) = authority_parts(authority)?;
@@ -98,7 +131,7 @@ impl<'a> Uri<'a> {
         if !is_encoded(path, b"/") || !is_encoded(query.unwrap_or_default(), b"/?") {
             return Err(UriError::Target);
         }
-        Ok(Self { host, port, path, query })
+        Ok(Self { scheme, host, port, path, query })
     }
 
     /// Returns the host: a name, an IPv4 address, or an IPv6 address without its brackets.
@@ -143,7 +176,7 @@ impl<'a> Uri<'a> {
 /// Formats the URI without what has no effect: the default port and a fragment.
 impl fmt::Display for Uri<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(SCHEME)?;
+        f.write_str(self.scheme)?;
         self.write_authority(f)?;
         self.write_target(f)
     }
@@ -228,6 +261,9 @@ mod tests {
             assert_eq!(uri.to_string(), shown, "{text}");
             assert_eq!(Uri::parse(shown).map(|uri| uri.to_string()), Ok(shown.into()));
         }
+        for (text, shown) in [("ws://a", "ws://a/"), ("WS://[::1]:81/b?c", "ws://[::1]:81/b?c")] {
+            assert_eq!(Uri::parse_ws(text).map(|uri| uri.to_string()), Ok(shown.into()));
+        }
         assert_eq!(Uri::parse("http://a").unwrap().address(), None);
         assert_eq!(Uri::parse("http://1.2.3.4").unwrap().address(), Some(([1, 2, 3, 4], 80).into()));
     }
@@ -271,6 +307,21 @@ mod tests {
         ];
         for (text, error) in table {
             assert_eq!(Uri::parse(text), Err(error), "{text:?}");
+        }
+        let table = [
+            ("", UriError::WsScheme),
+            ("http://a/", UriError::WsScheme),
+            ("wss://a/", UriError::WsScheme),
+            ("ws:/a", UriError::WsScheme),
+            ("ws://", UriError::Host),
+            ("ws://user@a/", UriError::UserInfo),
+            ("ws://a:0/", UriError::Port),
+            ("ws://a/b c", UriError::Target),
+            ("ws://a/b#c", UriError::Fragment),
+            ("ws://a#", UriError::Fragment),
+        ];
+        for (text, error) in table {
+            assert_eq!(Uri::parse_ws(text), Err(error), "{text:?}");
         }
     }
 }

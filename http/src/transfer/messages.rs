@@ -3,7 +3,7 @@
 use lightcone_core::{Lag, LagCounter, Rejected, SubscribeError, Topic, Unpublished};
 
 use super::Transfer;
-use crate::message::RequestId;
+use crate::message::{Outlet, RequestId};
 use crate::request::State;
 
 impl<S: State> LagCounter for Transfer<'_, S> {
@@ -130,5 +130,10 @@ impl<S: State> Transfer<'_, S> {
     /// Returns the number of requests on this poller that are subscribed to a topic.
     pub fn subscribers(&self, topic: Topic) -> usize {
         self.outlet.subscribers(topic)
+    }
+
+    /// Returns the way of messages to other connections, for a layer that has connections of another kind as well.
+    pub fn outlet(&mut self) -> Outlet<'_, S> {
+        self.outlet.reborrow()
     }
 }

@@ -1,4 +1,4 @@
-//! The key of the opening handshake (RFC 6455, 4.2.2).
+//! The opening handshake (RFC 6455, 4): its key, and the checks of both sides.
 
 use core::fmt;
 use core::str;
@@ -6,7 +6,9 @@ use core::str;
 use base64ct::{Base64, Encoding};
 use sha1_smol::Sha1;
 
-const KEY_LENGTH: usize = 24;
+use super::generator::MaskSource;
+
+pub(crate) const KEY_LENGTH: usize = 24;
 const ACCEPT_LENGTH: usize = 28;
 
 /// The value of `Sec-WebSocket-Accept`, by which a server proves that it has understood the handshake.
@@ -109,6 +111,120 @@ pub fn check_handshake<'f>(
     }
 }
 
+/// Makes the key of a client's handshake: the Base64 form of 16 bytes that are drawn for it (RFC 6455, 4.1).
+pub(crate) fn fresh_key(masks: &mut dyn MaskSource) -> [u8; KEY_LENGTH] {
+    let nonce: [[u8; 4]; 4] = core::array::from_fn(|_| masks.next_mask().bytes());
+    let mut key = [0; KEY_LENGTH];
+    // The Base64 form of 16 bytes has this length.
+    let _ = Base64::encode(nonce.as_flattened(), &mut key);
+    key
+}
+
+/// Why a response with status 101 does not open a WebSocket connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ResponseError {
+    /// It has no `Upgrade`, or one to another protocol.
+    Upgrade,
+    /// It has no `Connection` with the option `Upgrade`.
+    Connection,
+    /// It has no `Sec-WebSocket-Accept`, more than one, or one that is not for the key of the request: it may be the
+    /// response to another request.
+    Accept,
+    /// It selects a subprotocol that was not offered, or more than one.
+    Protocol,
+    /// It selects an extension. None was offered.
+    Extension,
+}
+
+impl fmt::Display for ResponseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Upgrade => "its Upgrade is not websocket",
+            Self::Connection => "its Connection does not contain Upgrade",
+            Self::Accept => "its Sec-WebSocket-Accept is not for the key of the request",
+            Self::Protocol => "it selects a subprotocol that was not offered",
+            Self::Extension => "it selects an extension, and none was offered",
+        })
+    }
+}
+
+impl core::error::Error for ResponseError {}
+
+/// Checks the fields of a response with status 101 (RFC 6455, 4.1), and returns the subprotocol that it selects, if
+/// any. `offered` are the subprotocols of the request, separated by commas.
+///
+/// ```
+/// use lightcone_websocket::{AcceptKey, ResponseError, check_response};
+///
+/// let accept = AcceptKey::new(b"dGhlIHNhbXBsZSBub25jZQ==").unwrap();
+/// let fields = [
+///     (&b"Upgrade"[..], &b"websocket"[..]),
+///     (b"Connection", b"Upgrade"),
+///     (b"Sec-WebSocket-Accept", b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="),
+///     (b"Sec-WebSocket-Protocol", b"chat"),
+/// ];
+/// assert_eq!(check_response(fields, &accept, "superchat, chat"), Ok(Some("chat")));
+/// assert_eq!(check_response(fields, &accept, "superchat"), Err(ResponseError::Protocol));
+/// ```
+///
+/// # Errors
+/// The first rule that the response violates.
+pub fn check_response<'f>(
+    fields: impl IntoIterator<Item = (&'f [u8], &'f [u8])>,
+    accept: &AcceptKey,
+    offered: &str,
+) -> Result<Option<&'f str>, ResponseError> {
+    let (mut upgrades, mut agrees) = (0_u32, false);
+    let (mut accepts, mut protocols, mut protocol) = (0_u32, 0_u32, None);
+    for (name, value) in fields {
+        let is = |wanted: &str| name.eq_ignore_ascii_case(wanted.as_bytes());
+        if is("upgrade") {
+            if !value.eq_ignore_ascii_case(b"websocket") {
+                return Err(ResponseError::Upgrade);
+            }
+            upgrades += 1;
+        } else if is("connection") {
+            agrees |= has_token(value, "upgrade");
+        } else if is("sec-websocket-accept") {
+            if value != accept.as_str().as_bytes() {
+                return Err(ResponseError::Accept);
+            }
+            accepts += 1;
+        } else if is("sec-websocket-protocol") {
+            protocol =
+                str::from_utf8(value).ok().filter(|value| tokens(offered).any(|token| token == *value));
+            protocols += 1;
+        } else if is("sec-websocket-extensions") {
+            return Err(ResponseError::Extension);
+        }
+    }
+    match () {
+        () if upgrades == 0 => Err(ResponseError::Upgrade),
+        () if !agrees => Err(ResponseError::Connection),
+        () if accepts != 1 => Err(ResponseError::Accept),
+        () if protocols > 1 || protocols == 1 && protocol.is_none() => Err(ResponseError::Protocol),
+        () => Ok(protocol),
+    }
+}
+
+/// Returns the items of a list that are separated by commas, without the white space around them.
+fn tokens(list: &str) -> impl Iterator<Item = &str> {
+    list.split(',').map(str::trim_ascii)
+}
+
+/// Returns whether a list of subprotocols can be offered: it is empty, or consists of tokens that are all different
+/// (RFC 6455, 4.1).
+pub(crate) fn can_be_offered(list: &str) -> bool {
+    const MARKS: &[u8] = b"!#$%&'*+-.^_`|~";
+    let is_token = |token: &str| {
+        !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_alphanumeric() || MARKS.contains(&byte))
+    };
+    let is_first = |index: usize, token: &str| tokens(list).position(|other| other == token) == Some(index);
+    list.is_empty()
+        || tokens(list).enumerate().all(|(index, token)| is_token(token) && is_first(index, token))
+}
+
 /// Returns whether a list of tokens, separated by commas, contains `token`, whose case is ignored.
 fn has_token(list: &[u8], token: &str) -> bool {
     list.split(|byte| *byte == b',').any(|item| item.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
@@ -172,5 +288,72 @@ mod tests {
         assert!(twice("Connection: close").is_ok());
         assert_eq!(twice(KEY), Err(HandshakeError::Malformed));
         assert_eq!(twice("Sec-WebSocket-Version: 13"), Err(HandshakeError::Malformed));
+    }
+
+    #[test]
+    fn keys_are_drawn_from_the_generator() {
+        struct Sample(u8);
+        impl MaskSource for Sample {
+            fn next_mask(&mut self) -> crate::Mask {
+                self.0 += 4;
+                crate::Mask::new([self.0 - 3, self.0 - 2, self.0 - 1, self.0])
+            }
+        }
+        // the example of RFC 6455, 4.1: the bytes from 1 to 16
+        assert_eq!(&fresh_key(&mut Sample(0)), b"AQIDBAUGBwgJCgsMDQ4PEA==");
+        let key = fresh_key(&mut Sample(16));
+        assert!(key != fresh_key(&mut Sample(0)) && AcceptKey::new(&key).is_some());
+    }
+
+    #[test]
+    fn responses() {
+        const ACCEPT: &str = "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+        const GOOD: [&str; 3] = ["Upgrade: WebSocket", "Connection: keep-alive, Upgrade", ACCEPT];
+        let accept = AcceptKey::new(b"dGhlIHNhbXBsZSBub25jZQ==").unwrap();
+        let check = |lines: &[&'static str]| {
+            let fields = lines.iter().map(|line| line.split_once(": ").unwrap());
+            let fields = fields.map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+            check_response(fields, &accept, "b , a")
+        };
+        let with = |index: usize, line: &'static str| {
+            let mut lines = GOOD;
+            lines[index] = line;
+            check(&lines)
+        };
+        let and = |line: &'static str| check(&[GOOD[0], GOOD[1], GOOD[2], line]);
+        assert_eq!(check(&GOOD), Ok(None));
+        assert_eq!(and("Server: a"), Ok(None));
+        assert_eq!(and("sec-websocket-protocol: a"), Ok(Some("a")));
+        assert_eq!(and("Sec-WebSocket-Protocol: b"), Ok(Some("b")));
+        assert_eq!(check(&[]), Err(ResponseError::Upgrade));
+        assert_eq!(with(0, "Server: a"), Err(ResponseError::Upgrade));
+        assert_eq!(with(0, "Upgrade: h2c"), Err(ResponseError::Upgrade));
+        assert_eq!(and("Upgrade: h2c"), Err(ResponseError::Upgrade));
+        assert_eq!(with(0, "Upgrade: websocket, h2c"), Err(ResponseError::Upgrade));
+        assert_eq!(with(1, "Server: a"), Err(ResponseError::Connection));
+        assert_eq!(with(1, "Connection: close"), Err(ResponseError::Connection));
+        assert_eq!(with(2, "Server: a"), Err(ResponseError::Accept));
+        assert_eq!(and(ACCEPT), Err(ResponseError::Accept));
+        // the case of Base64 matters
+        assert_eq!(with(2, "Sec-WebSocket-Accept: S3pPLMBiTxaQ9kYGzzhZRbK+xOo="), Err(ResponseError::Accept));
+        for protocol in ["c", "A", "", "a, b"] {
+            let fields = GOOD.map(|line| line.split_once(": ").unwrap());
+            let fields = fields.into_iter().chain([("Sec-WebSocket-Protocol", protocol)]);
+            let fields = fields.map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+            assert_eq!(check_response(fields, &accept, "b , a"), Err(ResponseError::Protocol), "{protocol}");
+        }
+        let twice = [GOOD[0], GOOD[1], GOOD[2], "Sec-WebSocket-Protocol: a", "Sec-WebSocket-Protocol: b"];
+        assert_eq!(check(&twice), Err(ResponseError::Protocol));
+        assert_eq!(and("Sec-WebSocket-Extensions: permessage-deflate"), Err(ResponseError::Extension));
+    }
+
+    #[test]
+    fn lists_of_subprotocols() {
+        for list in ["", "a", "a,b", "chat.v2 ,\tchat.v1", "a!#$%&'*+-.^_`|~"] {
+            assert!(can_be_offered(list), "{list:?}");
+        }
+        for list in [" ", ",", "a,", "a,,b", "a b", "a,b,a", "a\r\nB: c", "\u{e4}", "a/b", "\"a\""] {
+            assert!(!can_be_offered(list), "{list:?}");
+        }
     }
 }

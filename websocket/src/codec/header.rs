@@ -7,6 +7,8 @@ use super::violation::Violation;
 pub const CONTROL_MAX: usize = 125;
 /// The longest header of a frame.
 pub const HEADER_MAX: usize = 14;
+/// The length of the mask at the end of a header.
+pub(crate) const MASK_LENGTH: usize = 4;
 
 const FIN: u8 = 0x80;
 const RESERVED: u8 = 0x70;
@@ -134,7 +136,7 @@ impl FrameHeader {
         let (mask, rest) = match role {
             Role::Client => (None, rest),
             Role::Server => {
-                let Some((mask, rest)) = rest.split_first_chunk::<4>() else { return Ok(None) };
+                let Some((mask, rest)) = rest.split_first_chunk::<MASK_LENGTH>() else { return Ok(None) };
                 (Some(Mask::new(*mask)), rest)
             }
         };
@@ -169,7 +171,7 @@ impl FrameHeader {
             for (place, byte) in bytes.iter_mut().skip(size).zip(mask.bytes()) {
                 *place = byte;
             }
-            size += 4;
+            size += MASK_LENGTH;
         }
         EncodedHeader { bytes, size }
     }

@@ -1,6 +1,7 @@
 //! The protocol without I/O: bytes in, frames and messages out.
 
 pub(crate) mod close;
+pub(crate) mod generator;
 pub(crate) mod handshake;
 pub(crate) mod header;
 pub(crate) mod mask;
