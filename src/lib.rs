@@ -173,10 +173,10 @@ pub use lightcone_workers as workers;
 
 pub use lightcone_core::balance::BalanceError;
 pub use lightcone_core::{
-    Address, Backoff, Checkpoint, CloseReason, ConfigError, ConnectError, Context, ErrorKind, Event, Full,
-    Handler, Input, Instant, LimitPeers, ListenerId, Origin, Output, PollerEvent, PollerId, Rate, Rejected,
-    RequestError, RoomError, Socket, Stats, Stream, Timeout, Timeouts, TimerError, TimerId, Token,
-    TokenBucket, UnixId, WouldBlock, WriteRate, framing,
+    Address, AddressPrefix, Backoff, Checkpoint, CloseReason, ConfigError, ConnectError, Context, ErrorKind,
+    Event, Full, Handler, Input, Instant, LimitPeers, ListenerId, Origin, Output, PollerEvent, PollerId,
+    PrefixError, Rate, Rejected, RequestError, RoomError, Socket, Stats, Stream, Timeout, Timeouts,
+    TimerError, TimerId, Token, TokenBucket, UnixId, WouldBlock, WriteRate, framing, proxy_protocol,
 };
 pub use lightcone_unix::driver::DriverError;
 pub use lightcone_unix::errno::Errno;
