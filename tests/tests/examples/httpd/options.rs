@@ -21,6 +21,8 @@ fn help_names_every_option() {
         "--evict",
         "--min-rate",
         "--accept-rate",
+        "--proxy-protocol",
+        "--proxy-untrusted",
         "--grace",
         "127.0.0.1:8080",
     ] {
