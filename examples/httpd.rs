@@ -26,13 +26,13 @@ use lightcone::metrics::{self, Metrics};
 use lightcone::proxy_protocol::{ProxyProtocol, Untrusted};
 use lightcone::websocket::{Channel, Message, MessageKind, WebSocket, upgrade};
 use lightcone::{
-    AddressPrefix, Builder, Handler, Instant, PollerContext, PrefixError, Rate, Timeouts, WriteRate,
-    print_requests,
+    AddressPrefix, Builder, Handler, Instant, PollerContext, PrefixError, Rate, Readiness, Timeouts,
+    WriteRate, print_requests,
 };
-use lightcone_examples::{ServerOptions, UsageError, print_line, serve, serve_on_workers, within};
+use lightcone_examples::{Drain, ServerOptions, UsageError, print_line, serve, serve_on_workers, within};
 
-/// Serves /, /foo, /plaintext, /json, /echo, /gather, /big, /events, /ws and /metrics, with workers /slow, and the files
-/// of a folder.
+/// Serves /, /foo, /plaintext, /json, /echo, /gather, /big, /events, /ws, /metrics and /ready, with workers /slow, and
+/// the files of a folder.
 #[derive(Parser, Debug)]
 #[command(name = "httpd", version)]
 #[command(mut_arg("listen", |arg| arg.default_value("127.0.0.1:8080")))]
@@ -87,6 +87,11 @@ struct Options {
     /// What happens with --proxy-protocol to the connections of all other peers: refuse or pass.
     #[arg(long, value_name = "ACTION", default_value = "refuse", requires = "proxy_protocol")]
     proxy_untrusted: UntrustedPeers,
+
+    /// Seconds between a signal to stop and the stop, in which the server goes on serving while /ready responds with 503,
+    /// so that a load balancer can notice.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, allow_negative_numbers = true, value_parser = within::<u64>(0..=86_400))]
+    ready_delay: u64,
 
     /// Print a line for each request, and for each connection that is refused for its header.
     #[arg(long)]
@@ -319,8 +324,9 @@ fn routes(
     metrics: &Metrics,
     limits: Limits,
     files: Option<&Files>,
+    readiness: &Readiness,
 ) -> Http<Metrics, impl Routes<Metrics, Body: Send> + use<>> {
-    let (files, index) = (files.cloned(), files.cloned());
+    let (files, index, readiness) = (files.cloned(), files.cloned(), readiness.clone());
     Http::with(metrics.clone())
         .limits(limits)
         .get("/", move |request, response| match &index {
@@ -362,6 +368,14 @@ fn routes(
             }
         })
         .get("/metrics", metrics::page)
+        .get("/ready", move |_request, response| {
+            let response = response.header("Cache-Control", "no-store");
+            if readiness.is_ready() {
+                response.text("ready\n")
+            } else {
+                response.status(503).text("stopping\n")
+            }
+        })
 }
 
 /// Creates a route that blocks, as only a worker may.
@@ -380,7 +394,10 @@ fn letters(offset: u64, piece: &mut [u8]) {
 }
 
 fn main() -> ExitCode {
-    let options = Options::parse();
+    let mut options = Options::parse();
+    let readiness = Readiness::new();
+    options.server.drain =
+        Drain { readiness: readiness.clone(), delay: Duration::from_secs(options.ready_delay) };
     let limits = Limits {
         body: options.max_body,
         head_time: Duration::from_secs(options.header_timeout),
@@ -416,8 +433,9 @@ fn main() -> ExitCode {
     // A log and the PROXY protocol make every connection larger, so each of these is a type of its own.
     if let Some(workers) = options.workers.map(usize::from) {
         let ours = metrics.clone();
-        let make =
-            move |worker| routes(&ours, limits, files.as_ref()).stats(ours.on_worker(worker)).merge(slow());
+        let make = move |worker| {
+            routes(&ours, limits, files.as_ref(), &readiness).stats(ours.on_worker(worker)).merge(slow())
+        };
         if options.log {
             let logged = move |worker| make(worker).log(print_requests());
             options.serve_on_workers(workers, refine, metrics, logged)
@@ -426,11 +444,13 @@ fn main() -> ExitCode {
         }
     } else if options.log {
         options.serve(refine, move |poller| {
-            routes(&metrics, limits, files.as_ref()).stats(metrics.on_poller(&poller)).log(print_requests())
+            routes(&metrics, limits, files.as_ref(), &readiness)
+                .stats(metrics.on_poller(&poller))
+                .log(print_requests())
         })
     } else {
         options.serve(refine, move |poller| {
-            routes(&metrics, limits, files.as_ref()).stats(metrics.on_poller(&poller))
+            routes(&metrics, limits, files.as_ref(), &readiness).stats(metrics.on_poller(&poller))
         })
     }
 }

@@ -92,6 +92,7 @@
 //! | configure the engine | [`Builder`](lightcone_unix::Builder) |
 //! | stop it, post messages, connect from other threads | [`Handle`] |
 //! | stop it by signals | `lightcone::shutdown_on_signals` |
+//! | let a load balancer notice a stop in time | [`Readiness`], `lightcone::drain_on_signals` |
 //! | upgrade it without a refused connection; be started by systemd | `lightcone::hand_over_on_signal`, `inherited_listeners` |
 //! | count what it does, and publish that to Prometheus | [`Handle::stats`], [`metrics`] |
 //! | let the user choose a driver | [`DriverName`] |
@@ -120,6 +121,7 @@ pub mod fetch;
 mod handover;
 pub mod metrics;
 mod named;
+mod readiness;
 #[cfg(feature = "http")]
 mod requests;
 #[cfg(feature = "signals")]
@@ -130,10 +132,11 @@ mod tests;
 #[cfg(feature = "handover")]
 pub use handover::{hand_over_on_signal, inherited_listeners, notify_ready, start_successor};
 pub use named::{DriverName, UnknownDriver};
+pub use readiness::Readiness;
 #[cfg(feature = "http")]
 pub use requests::print_requests;
 #[cfg(feature = "signals")]
-pub use signals::shutdown_on_signals;
+pub use signals::{drain_on_signals, shutdown_on_signals};
 
 core::cfg_select! {
     any(target_os = "linux", target_os = "android") => {
