@@ -10,6 +10,7 @@
 //! of a folder, of less than 10 MB; at most 1,024 files and folders are open. On `/ws`, it also holds the message that
 //! it is sent back, of at most 16 MiB.
 
+use core::str::FromStr;
 use core::time::Duration;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -22,12 +23,16 @@ use lightcone::http::{
     State, Transfer, Validators,
 };
 use lightcone::metrics::{self, Metrics};
+use lightcone::proxy_protocol::{ProxyProtocol, Untrusted};
 use lightcone::websocket::{Channel, Message, MessageKind, WebSocket, upgrade};
-use lightcone::{Builder, Instant, Rate, Timeouts, WriteRate, print_requests};
-use lightcone_examples::{ServerOptions, serve, serve_on_workers, within};
+use lightcone::{
+    AddressPrefix, Builder, Handler, Instant, PollerContext, PrefixError, Rate, Readiness, Timeouts,
+    WriteRate, print_requests,
+};
+use lightcone_examples::{Drain, ServerOptions, UsageError, print_line, serve, serve_on_workers, within};
 
-/// Serves /, /foo, /plaintext, /json, /echo, /gather, /big, /events, /ws and /metrics, with workers /slow, and the files
-/// of a folder.
+/// Serves /, /foo, /plaintext, /json, /echo, /gather, /big, /events, /ws, /metrics and /ready, with workers /slow, and
+/// the files of a folder.
 #[derive(Parser, Debug)]
 #[command(name = "httpd", version)]
 #[command(mut_arg("listen", |arg| arg.default_value("127.0.0.1:8080")))]
@@ -74,12 +79,116 @@ struct Options {
     #[arg(long, requires = "root")]
     listing: bool,
 
-    /// Print a line for each request.
+    /// Prefixes of the addresses of proxies, separated by commas, whose connections begin with a header of the PROXY
+    /// protocol; `unix` stands for all peers of a Unix-domain socket [default: no connection has a header].
+    #[arg(long, value_name = "PREFIXES", value_delimiter = ',')]
+    proxy_protocol: Vec<TrustedProxy>,
+
+    /// What happens with --proxy-protocol to the connections of all other peers: refuse or pass.
+    #[arg(long, value_name = "ACTION", default_value = "refuse", requires = "proxy_protocol")]
+    proxy_untrusted: UntrustedPeers,
+
+    /// Seconds between a signal to stop and the stop, in which the server goes on serving while /ready responds with 503,
+    /// so that a load balancer can notice.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, allow_negative_numbers = true, value_parser = within::<u64>(0..=86_400))]
+    ready_delay: u64,
+
+    /// Print a line for each request, and for each connection that is refused for its header.
     #[arg(long)]
     log: bool,
 }
 
+/// Peers that are trusted to send a header of the PROXY protocol.
+#[derive(Clone, Copy, Debug)]
+enum TrustedProxy {
+    Prefix(AddressPrefix),
+    Unix,
+}
+
+impl FromStr for TrustedProxy {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "unix" => Ok(Self::Unix),
+            _ => text.parse().map(Self::Prefix).map_err(|error: PrefixError| format!("{error}; or unix")),
+        }
+    }
+}
+
+/// The argument of `--proxy-untrusted`.
+#[derive(Clone, Copy, clap::ValueEnum, Debug)]
+enum UntrustedPeers {
+    Refuse,
+    Pass,
+}
+
+/// The settings of the layer of the PROXY protocol.
+struct Proxies {
+    trusted: Vec<AddressPrefix>,
+    unix: bool,
+    untrusted: Untrusted,
+    log: bool,
+}
+
+impl Proxies {
+    /// Wraps a handler.
+    fn wrap<H>(&self, inner: H) -> ProxyProtocol<H, Vec<AddressPrefix>> {
+        let layer = ProxyProtocol::new(inner, self.trusted.clone()).trust_unix(self.unix);
+        let layer = layer.untrusted(self.untrusted);
+        if self.log {
+            layer.on_refusal(|peer, refusal| print_line(&format!("{peer} {refusal}")))
+        } else {
+            layer
+        }
+    }
+}
+
 impl Options {
+    /// Returns the settings of the layer of the PROXY protocol, if there is one.
+    fn proxies(&self) -> Option<Proxies> {
+        let trusted = self.proxy_protocol.iter().filter_map(|proxy| match proxy {
+            TrustedProxy::Prefix(prefix) => Some(*prefix),
+            TrustedProxy::Unix => None,
+        });
+        let untrusted = match self.proxy_untrusted {
+            UntrustedPeers::Refuse => Untrusted::Refuse,
+            UntrustedPeers::Pass => Untrusted::Pass,
+        };
+        let unix = self.proxy_protocol.iter().any(|proxy| matches!(proxy, TrustedProxy::Unix));
+        let settings = Proxies { trusted: trusted.collect(), unix, untrusted, log: self.log };
+        (!self.proxy_protocol.is_empty()).then_some(settings)
+    }
+
+    /// Serves with a handler for each poller.
+    fn serve<H: Handler<Message: Send> + 'static>(
+        &self,
+        refine: impl FnOnce(Builder) -> Result<Builder, UsageError>,
+        make: impl Fn(PollerContext<H::Message>) -> H + Send + Sync + 'static,
+    ) -> ExitCode {
+        match self.proxies() {
+            Some(proxies) => serve(&self.server, "http://", refine, move |poller| proxies.wrap(make(poller))),
+            None => serve(&self.server, "http://", refine, make),
+        }
+    }
+
+    /// Serves with a handler for each worker.
+    fn serve_on_workers<H: Handler<Data: Send, Message: Send> + 'static>(
+        &self,
+        workers: usize,
+        refine: impl FnOnce(Builder) -> Result<Builder, UsageError>,
+        metrics: Metrics,
+        make: impl Fn(usize) -> H + Send + Sync + 'static,
+    ) -> ExitCode {
+        match self.proxies() {
+            Some(proxies) => {
+                let make = move |worker| proxies.wrap(make(worker));
+                serve_on_workers(&self.server, "http://", workers, refine, metrics, make)
+            }
+            None => serve_on_workers(&self.server, "http://", workers, refine, metrics, make),
+        }
+    }
+
     /// Opens the folder of files, if there is one.
     fn files(&self) -> Result<Option<Files>, FilesError> {
         let files = self.root.as_ref().map(Files::new).transpose()?;
@@ -215,8 +324,9 @@ fn routes(
     metrics: &Metrics,
     limits: Limits,
     files: Option<&Files>,
+    readiness: &Readiness,
 ) -> Http<Metrics, impl Routes<Metrics, Body: Send> + use<>> {
-    let (files, index) = (files.cloned(), files.cloned());
+    let (files, index, readiness) = (files.cloned(), files.cloned(), readiness.clone());
     Http::with(metrics.clone())
         .limits(limits)
         .get("/", move |request, response| match &index {
@@ -258,6 +368,14 @@ fn routes(
             }
         })
         .get("/metrics", metrics::page)
+        .get("/ready", move |_request, response| {
+            let response = response.header("Cache-Control", "no-store");
+            if readiness.is_ready() {
+                response.text("ready\n")
+            } else {
+                response.status(503).text("stopping\n")
+            }
+        })
 }
 
 /// Creates a route that blocks, as only a worker may.
@@ -276,7 +394,10 @@ fn letters(offset: u64, piece: &mut [u8]) {
 }
 
 fn main() -> ExitCode {
-    let options = Options::parse();
+    let mut options = Options::parse();
+    let readiness = Readiness::new();
+    options.server.drain =
+        Drain { readiness: readiness.clone(), delay: Duration::from_secs(options.ready_delay) };
     let limits = Limits {
         body: options.max_body,
         head_time: Duration::from_secs(options.header_timeout),
@@ -308,25 +429,28 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let (server, metrics) = (&options.server, Metrics::new());
-    // A log makes every connection larger, so each of these is a type of its own.
+    let metrics = Metrics::new();
+    // A log and the PROXY protocol make every connection larger, so each of these is a type of its own.
     if let Some(workers) = options.workers.map(usize::from) {
         let ours = metrics.clone();
-        let make =
-            move |worker| routes(&ours, limits, files.as_ref()).stats(ours.on_worker(worker)).merge(slow());
+        let make = move |worker| {
+            routes(&ours, limits, files.as_ref(), &readiness).stats(ours.on_worker(worker)).merge(slow())
+        };
         if options.log {
             let logged = move |worker| make(worker).log(print_requests());
-            serve_on_workers(server, "http://", workers, refine, metrics, logged)
+            options.serve_on_workers(workers, refine, metrics, logged)
         } else {
-            serve_on_workers(server, "http://", workers, refine, metrics, make)
+            options.serve_on_workers(workers, refine, metrics, make)
         }
     } else if options.log {
-        serve(server, "http://", refine, move |poller| {
-            routes(&metrics, limits, files.as_ref()).stats(metrics.on_poller(&poller)).log(print_requests())
+        options.serve(refine, move |poller| {
+            routes(&metrics, limits, files.as_ref(), &readiness)
+                .stats(metrics.on_poller(&poller))
+                .log(print_requests())
         })
     } else {
-        serve(server, "http://", refine, move |poller| {
-            routes(&metrics, limits, files.as_ref()).stats(metrics.on_poller(&poller))
+        options.serve(refine, move |poller| {
+            routes(&metrics, limits, files.as_ref(), &readiness).stats(metrics.on_poller(&poller))
         })
     }
 }

@@ -92,6 +92,7 @@
 //! | configure the engine | [`Builder`](lightcone_unix::Builder) |
 //! | stop it, post messages, connect from other threads | [`Handle`] |
 //! | stop it by signals | `lightcone::shutdown_on_signals` |
+//! | let a load balancer notice a stop in time | [`Readiness`], `lightcone::drain_on_signals` |
 //! | upgrade it without a refused connection; be started by systemd | `lightcone::hand_over_on_signal`, `inherited_listeners` |
 //! | count what it does, and publish that to Prometheus | [`Handle::stats`], [`metrics`] |
 //! | let the user choose a driver | [`DriverName`] |
@@ -120,6 +121,7 @@ pub mod fetch;
 mod handover;
 pub mod metrics;
 mod named;
+mod readiness;
 #[cfg(feature = "http")]
 mod requests;
 #[cfg(feature = "signals")]
@@ -130,10 +132,11 @@ mod tests;
 #[cfg(feature = "handover")]
 pub use handover::{hand_over_on_signal, inherited_listeners, notify_ready, start_successor};
 pub use named::{DriverName, UnknownDriver};
+pub use readiness::Readiness;
 #[cfg(feature = "http")]
 pub use requests::print_requests;
 #[cfg(feature = "signals")]
-pub use signals::shutdown_on_signals;
+pub use signals::{drain_on_signals, shutdown_on_signals};
 
 core::cfg_select! {
     any(target_os = "linux", target_os = "android") => {
@@ -173,11 +176,11 @@ pub use lightcone_workers as workers;
 
 pub use lightcone_core::balance::BalanceError;
 pub use lightcone_core::{
-    Address, Backlog, Backoff, Checkpoint, CloseReason, ConfigError, ConnectError, Context, ErrorKind, Event,
-    Full, Handler, Input, Instant, Lag, LagCounter, LagPolicy, LimitPeers, ListenerId, Origin, Output,
-    PollerEvent, PollerId, Rate, Rejected, RequestError, RoomError, Socket, Stats, Stream, SubscribeError,
-    Timeout, Timeouts, TimerError, TimerId, Token, TokenBucket, TooSlow, Topic, TopicStats, UnixId,
-    Unpublished, WouldBlock, WriteRate, framing,
+    Address, AddressPrefix, Backlog, Backoff, Checkpoint, CloseReason, ConfigError, ConnectError, Context,
+    ErrorKind, Event, Full, Handler, Input, Instant, Lag, LagCounter, LagPolicy, LimitPeers, ListenerId,
+    Origin, Output, PollerEvent, PollerId, PrefixError, Rate, Rejected, RequestError, RoomError, Socket,
+    Stats, Stream, SubscribeError, Timeout, Timeouts, TimerError, TimerId, Token, TokenBucket, TooSlow,
+    Topic, TopicStats, UnixId, Unpublished, WouldBlock, WriteRate, framing, proxy_protocol,
 };
 pub use lightcone_unix::driver::DriverError;
 pub use lightcone_unix::errno::Errno;

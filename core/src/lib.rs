@@ -21,6 +21,7 @@
 //! | run a poller over another transport | [`poller::Poller`], [`poller::Transport`] |
 //! | drive individual sockets | [`Shard`], [`Connection`], [`Action`], [`carry_out`] |
 //! | divide a stream into messages | [`framing`] |
+//! | serve behind a proxy that passes on its clients' addresses | [`proxy_protocol`] |
 //! | plan the memory | [`Config`], [`Storage`], [`footprint`] |
 //! | do something at a point in time, or at the start | [`Context::set_timer`], [`Handler::started`], [`Backoff`] |
 //! | test a handler or a driver | [`ContractChecker`], [`life`] |
@@ -201,6 +202,7 @@
 
 mod actions;
 mod address;
+mod address_prefix;
 mod backlog;
 mod backoff;
 pub mod balance;
@@ -217,6 +219,7 @@ pub mod life;
 #[cfg(all(target_has_atomic = "ptr", target_has_atomic = "32"))]
 mod limit_peers;
 pub mod poller;
+pub mod proxy_protocol;
 mod queue;
 mod shard;
 mod slot;
@@ -239,6 +242,7 @@ pub use actions::{
     send_queued,
 };
 pub use address::{Address, PackedAddress, UnixId};
+pub use address_prefix::{AddressPrefix, PrefixError};
 pub use backlog::{Backlog, LagPolicy, TooSlow};
 pub use backoff::Backoff;
 pub use buffer::{Checkpoint, Input, Output};

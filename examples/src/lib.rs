@@ -30,5 +30,5 @@ pub mod relay;
 mod server;
 pub mod simulation;
 
-pub use options::{Addresses, ServerOptions, UsageError, within};
+pub use options::{Addresses, Drain, ServerOptions, UsageError, within};
 pub use server::{print_line, serve, serve_on_workers};

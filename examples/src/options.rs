@@ -8,7 +8,7 @@ use core::time::Duration;
 use std::thread;
 
 use lightcone::endpoint::{Endpoint, EndpointError};
-use lightcone::{Builder, DriverName, Policy, ToEndpoints};
+use lightcone::{Builder, DriverName, Policy, Readiness, ToEndpoints};
 
 /// The options that every server has; a program adds its own around them with `#[command(flatten)]`.
 ///
@@ -40,6 +40,19 @@ pub struct ServerOptions {
     /// Seconds that connections have to end after a signal to stop; a second signal ends them at once.
     #[arg(long, value_name = "SECONDS", default_value_t = 5, allow_negative_numbers = true, value_parser = within::<u64>(0..=86_400))]
     pub grace: u64,
+
+    /// What happens between a signal to stop and the stop. It is no option by itself: a program sets it.
+    #[arg(skip)]
+    pub drain: Drain,
+}
+
+/// The time in which load balancers notice that a server stops, before it stops.
+#[derive(Clone, Default, Debug)]
+pub struct Drain {
+    /// What a route for balancers reads.
+    pub readiness: Readiness,
+    /// How long the server goes on serving after the readiness was withdrawn.
+    pub delay: Duration,
 }
 
 /// Returns a parser of numbers within bounds for options. Unlike clap's own, it states the allowed range even if the

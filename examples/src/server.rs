@@ -7,11 +7,11 @@ use std::process::ExitCode;
 use lightcone::metrics::Metrics;
 use lightcone::workers::Offloaded;
 use lightcone::{
-    Builder, Engine, Error, Handler, PollerContext, Report, hand_over_on_signal, inherited_listeners,
-    notify_ready, shutdown_on_signals,
+    Builder, Engine, Error, Handler, PollerContext, Report, drain_on_signals, hand_over_on_signal,
+    inherited_listeners, notify_ready,
 };
 
-use crate::options::{ServerOptions, UsageError};
+use crate::options::{Drain, ServerOptions, UsageError};
 
 /// The maximum number of connections of all workers, unless the command line sets a limit; further connections are
 /// turned away.
@@ -23,7 +23,7 @@ const EXIT_USAGE: u8 = 2;
 /// Runs a server until `SIGINT` or `SIGTERM`, and prints the result.
 ///
 /// The first line on standard output is `listening on ` with the address (after `scheme` unless it is a path), printed
-/// once connections are accepted; the last line is the report. Signals have the effects of [`shutdown_on_signals`] and
+/// once connections are accepted; the last line is the report. Signals have the effects of [`drain_on_signals`] and
 /// [`hand_over_on_signal`]. Sockets that the process has inherited are used in place of the address in the options.
 /// Errors and notes go to standard error; after an error the exit code is 2 for invalid settings and 1 for a refusal by
 /// the system.
@@ -107,7 +107,8 @@ fn run<M: Send + 'static>(
     scheme: &str,
 ) -> Result<Report, Failure> {
     // Before the address is printed: anyone who knows it may already send signals.
-    shutdown_on_signals(engine.handle(), options.grace())?;
+    let Drain { readiness, delay } = options.drain.clone();
+    drain_on_signals(engine.handle(), readiness, delay, options.grace())?;
     let inherited = inherited.into_iter().map(|socket| engine.listen_on(socket));
     let mut listeners = inherited.collect::<Result<Vec<_>, _>>()?;
     if listeners.is_empty() {

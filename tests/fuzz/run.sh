@@ -15,7 +15,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 # The longest input of each target: a little more than what the target reads.
 declare -A longest=([head]=1024 [differential]=1024 [chunked]=1024 [connection]=2048 [shard]=1024 [response]=1024
-    [websocket]=1024 [forms]=1024)
+    [websocket]=1024 [forms]=1024 [proxy_protocol]=700)
 
 usage() {
     sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2

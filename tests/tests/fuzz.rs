@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use lightcone_tests::fuzz::chunked::{self, Pace};
 use lightcone_tests::fuzz::connection::{self, Manners};
 use lightcone_tests::fuzz::forms::{self, Care};
+use lightcone_tests::fuzz::proxy_protocol;
 use lightcone_tests::fuzz::response::{self, Reading};
 use lightcone_tests::fuzz::shard::{self, Broken, Fault};
 use lightcone_tests::fuzz::verdict::{Parser, broken};
@@ -134,6 +135,22 @@ fn broken_forms_are_noticed() {
         ("a piece taken for the whole", Care::Hasty),
     ];
     all_are_noticed("forms", cares.map(twin).into());
+}
+
+#[test]
+fn broken_headers_of_proxies_are_noticed() {
+    let twin = |(name, reading): (&'static str, proxy_protocol::Reading)| -> Twin {
+        (name, Box::new(move |data| proxy_protocol::check(data, reading)))
+    };
+    let readings = [
+        ("a CR taken for the end of a line", proxy_protocol::Reading::Hasty),
+        ("zeros in front of a port", proxy_protocol::Reading::Zeros),
+        ("addresses that are exchanged", proxy_protocol::Reading::Swapped),
+        ("values that are left in the stream", proxy_protocol::Reading::Short),
+        ("a checksum that is not verified", proxy_protocol::Reading::Unverified),
+        ("a header without a maximum", proxy_protocol::Reading::Endless),
+    ];
+    all_are_noticed("proxy_protocol", readings.map(twin).into());
 }
 
 #[test]

@@ -21,6 +21,7 @@ pub mod connection;
 pub mod differential;
 pub mod forms;
 pub mod head;
+pub mod proxy_protocol;
 pub mod response;
 mod responses;
 pub mod shard;
@@ -37,7 +38,7 @@ pub use wire::Flaw;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 9] = [
     ("head", head::head),
     ("differential", differential::differential),
     ("chunked", chunked::chunked),
@@ -46,4 +47,5 @@ pub const TARGETS: [Target; 8] = [
     ("shard", shard::shard),
     ("response", response::response),
     ("websocket", websocket::websocket),
+    ("proxy_protocol", proxy_protocol::proxy_protocol),
 ];

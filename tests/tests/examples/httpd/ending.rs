@@ -8,7 +8,7 @@ use lightcone_tests::streams::bounded;
 
 use crate::program::Program;
 
-use super::client::{Client, SECOND, poll};
+use super::client::{Client, SECOND, get, poll};
 
 /// Waits until the server no longer listens.
 fn wait_until_closed(server: &Program) {
@@ -68,6 +68,58 @@ fn a_second_signal_cuts_it_at_once() {
     let (code, out, _) = server.end();
     assert_eq!(code, Some(0));
     assert!(out.contains(" 1 aborted, "), "{out}");
+}
+
+/// Waits until the route for load balancers responds with 503, on connections that are accepted after the signal.
+fn wait_until_not_ready(server: &Program) {
+    poll(|| {
+        let answer = get(server, "/ready");
+        assert_eq!(answer.field("Cache-Control"), Some("no-store"));
+        match (answer.status, answer.text()) {
+            (503, "stopping\n") => Some(()),
+            ready => {
+                assert_eq!(ready, (200, "ready\n"));
+                None
+            }
+        }
+    });
+}
+
+#[test]
+fn while_balancers_notice_a_stop_the_server_serves_as_before() {
+    for threads in [["--pollers", "2"], ["--workers", "2"]] {
+        let server = Program::start("httpd", &[&threads[..], &["--ready-delay", "3600"]].concat());
+        let mut kept = Client::new(&server);
+        assert_eq!(kept.get("/ready").status, 200);
+        server.signal("TERM");
+        wait_until_not_ready(&server);
+        for _ in 0..2 {
+            let answer = kept.get("/foo");
+            assert_eq!((answer.text(), answer.field("Connection")), ("bar", None));
+        }
+        assert_eq!(kept.get("/ready").status, 503);
+        server.signal("TERM");
+        let (code, out, err) = server.end();
+        assert_eq!(code, Some(0), "{err}");
+        assert!(out.contains("stopped: "), "{out}");
+    }
+}
+
+#[test]
+fn after_the_delay_the_listeners_close_and_requests_end() {
+    let server = Program::start("httpd", &["--pollers", "1", "--grace", "3600", "--ready-delay", "1"]);
+    let mut busy = Client::new(&server);
+    busy.send("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\nabc");
+    busy.head();
+    server.signal("TERM");
+    wait_until_not_ready(&server);
+    wait_until_closed(&server);
+    busy.send("def");
+    assert_eq!(busy.read(6), b"abcdef");
+    busy.ended();
+    let (code, out, err) = server.end();
+    assert_eq!(code, Some(0), "{err}");
+    assert!(out.contains(" 0 aborted, 0 bytes lost"), "{out}");
 }
 
 /// The outcome of one client's last request when the server was stopped.

@@ -7,6 +7,7 @@ mod handing_over;
 mod many;
 mod metrics;
 mod options;
+mod proxy_protocol;
 mod refusals;
 mod requests;
 mod times;

@@ -21,6 +21,9 @@ fn help_names_every_option() {
         "--evict",
         "--min-rate",
         "--accept-rate",
+        "--proxy-protocol",
+        "--proxy-untrusted",
+        "--ready-delay",
         "--grace",
         "127.0.0.1:8080",
     ] {
@@ -43,6 +46,7 @@ fn a_bad_value_is_named_with_what_is_allowed() {
         ("--min-rate", "100000001", "1 to 100000000"),
         ("--accept-rate", "0", "1 to 1000000"),
         ("--accept-rate", "1000001", "1 to 1000000"),
+        ("--ready-delay", "86401", "0 to 86400"),
         ("--listen", "localhost", "127.0.0.1:8080"),
         ("--listen", "127.0.0.1:65536", "0 to 65535"),
         ("--pollers", "0", "1 to 256"),
@@ -61,6 +65,7 @@ fn a_bad_value_is_named_with_what_is_allowed() {
         ("--evict", "86400"),
         ("--min-rate", "100000000"),
         ("--accept-rate", "1000000"),
+        ("--ready-delay", "86400"),
     ] {
         drop(Program::start("httpd", &[option, value]));
     }
