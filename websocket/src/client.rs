@@ -249,7 +249,8 @@ pub trait WebSocketSource: State + Sized {
         let _ = (timer, tag, cx);
     }
 
-    /// Called once if the connection with this tag was not opened, and has ended.
+    /// Called once if the connection with this tag was not opened, and has ended. To connect again, set a timer with a
+    /// growing delay ([`Backoff`](lightcone_core::Backoff)): a server that is down refuses each connect at once.
     fn failed(&mut self, tag: u64, error: OpeningError, cx: &mut Context<'_, RequestMessage<Self::Message>>) {
         let _ = (tag, error, cx);
     }

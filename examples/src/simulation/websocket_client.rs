@@ -51,6 +51,11 @@ impl Clients {
             ledger.tags.set(ledger.tags.get() + 1);
             ledger.owed.set(ledger.owed.get() - 1);
         }
+        self.connect_later(cx);
+    }
+
+    /// Sets a timer for the connects that are owed: a server that is down refuses each at once.
+    fn connect_later(&mut self, cx: &mut Cx<'_>) {
         if self.ledger.owed.get() > 0 && self.next.is_none() {
             let at = cx.now() + self.backoff.delay();
             self.next = cx.set_timer(at, 0).ok();
@@ -73,6 +78,7 @@ impl WebSocketSource for Clients {
     }
 
     fn accept(&mut self, tag: u64, _: &OpeningResponse<'_>) -> Talk {
+        self.backoff.reset();
         Talk { tag, received: 0, sent: Sent::Nothing }
     }
 
@@ -96,11 +102,11 @@ impl WebSocketSource for Clients {
         );
         assert!(by_network, "handshake: {error}");
         self.ledger.owed.set(self.ledger.owed.get() + 1);
-        self.connect(cx);
+        self.connect_later(cx);
     }
 
     fn closed(&mut self, _: u64, cx: &mut Cx<'_>) {
-        self.connect(cx); // what was owed in the meantime
+        self.connect_later(cx); // if it ended too early
     }
 }
 
