@@ -7,7 +7,8 @@ use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 
 use lightcone_contract::sockets::soon;
-use lightcone_core::{CloseReason, Rejected, RequestError, Token};
+use lightcone_core::{CloseReason, Rejected, RequestError, Token, Topic};
+use lightcone_unix::Policy;
 use lightcone_unix::driver::Driver;
 
 use crate::case::{Case, Event, by_default, consume_all, echoing, small};
@@ -244,6 +245,48 @@ pub fn a_broadcast_reaches_thousands<D: Driver>() {
     drop(peers);
     case.trace.until_count("close", count);
     assert_eq!(got.load(Ordering::Relaxed), 2 * count);
+}
+
+/// What is published reaches the subscribers of its topic and no one else, in its order, on all pollers, even if there
+/// are more than one turn handles.
+pub fn what_is_published_reaches_thousands<D: Driver>() {
+    const ROUNDS: usize = 20;
+    let hard = lightcone_unix::limits::DescriptorLimit::read().unwrap().hard;
+    let count = if D::DESCRIPTORS_MAX.is_some() || hard < 6_000 { 100 } else { 2_600 };
+    if count < 2_600 {
+        println!("skipped: only {count} sockets are possible here, fewer than one turn reaches");
+    }
+    // the number of the next message for each socket
+    let next: Arc<Vec<_>> = Arc::new((0..count).map(|_| AtomicU64::new(0)).collect());
+    let (got, wrong) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (heard, counted, failed) = (Arc::clone(&next), Arc::clone(&got), Arc::clone(&wrong));
+    let builder = small::<D>().pollers(2).sockets(count).balancer(Policy::RoundRobin);
+    let case = Case::start(builder, move |socket, event, cx| match event {
+        Event::Open if socket.data.socket % 10 != 0 => cx.subscribe(Topic(7), socket.token()).unwrap(),
+        Event::Open => cx.subscribe(Topic(8), socket.token()).unwrap(),
+        Event::Message(number) => {
+            counted.fetch_add(1, Ordering::Relaxed);
+            let is_next = heard[socket.data.socket].swap(number + 1, Ordering::Relaxed) == number;
+            failed.fetch_add(usize::from(!is_next), Ordering::Relaxed);
+        }
+        other => by_default(socket, other),
+    });
+    let listener = case.listen();
+    case.trace.keep_ends_only();
+    let peers: Vec<_> = (0..count).map(|_| Peer::connect(listener.endpoint())).collect();
+    case.trace.until_count("open", count);
+    for number in 0..ROUNDS as u64 {
+        case.handle().publish(Topic(7), number).unwrap();
+    }
+    let all = (count - count / 10) * ROUNDS;
+    soon("all subscribers", || (got.load(Ordering::Relaxed) == all).then_some(()));
+    drop(peers);
+    case.trace.until_count("close", count);
+    assert_eq!((got.load(Ordering::Relaxed), wrong.load(Ordering::Relaxed)), (all, 0));
+    let topics: Vec<_> = case.stop().pollers.iter().map(|poller| poller.stats.topics).collect();
+    assert!(topics.iter().all(|topics| topics.published == ROUNDS as u64), "{topics:?}");
+    assert_eq!(topics.iter().map(|topics| topics.delivered).sum::<u64>(), all as u64);
+    assert!(topics.iter().all(|topics| topics.subscribed > 0 && topics.subscriptions() == 0), "{topics:?}");
 }
 
 /// A stale token reaches no socket, although its slot and descriptor are reused at once.

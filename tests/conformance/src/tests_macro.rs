@@ -122,6 +122,7 @@ macro_rules! tests {
             two_pollers_play_ball
             a_broadcast_reaches_everyone_once
             a_broadcast_reaches_thousands
+            what_is_published_reaches_thousands
             a_stale_token_never_reaches_the_successor
             a_token_of_another_engine_is_gone
             a_stopped_engine_is_gone
