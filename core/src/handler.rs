@@ -690,8 +690,8 @@ impl<'a, M> Context<'a, M> {
     /// # extern crate alloc;
     /// use alloc::sync::Arc;
     ///
-    /// /// Sends what each peer sends to those in the same room, of which the last digit of the peer's port is the
-    /// number. struct Rooms;
+    /// /// Sends what a peer sends to those in the same room; the last digit of a peer's port is its number.
+    /// struct Rooms;
     ///
     /// impl Handler for Rooms {
     ///     type Data = Topic;

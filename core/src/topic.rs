@@ -1,4 +1,4 @@
-//! Topics: what messages are published to, and how a subscriber may fall behind.
+//! Topics: what messages are published to, and what is counted of slow subscribers.
 
 use core::fmt;
 

@@ -1,4 +1,4 @@
-//! The subscriptions of a poller's sockets: who gets a published message.
+//! The subscriptions of a poller's sockets: which of them get a published message.
 //!
 //! A subscription is in two lists: that of its topic, in the order in which the subscriptions began, and that of its
 //! socket. The first subscription of each topic is found by linear hashing (Litwin, VLDB 1980), with as many buckets as

@@ -1,4 +1,4 @@
-//! Tests of topics: who gets a published message, when, what it costs, and what happens at the limits.
+//! Tests of topics: which sockets get a published message, when, what it costs, and what happens at the limits.
 
 use core::cell::RefCell;
 use std::rc::Rc;
@@ -86,7 +86,7 @@ fn a_subscription_ends_with_its_socket() {
     let old = bench.attach();
     bench.turn();
     bench.react(|socket, event, cx| match event {
-        // of no use, and leaves nothing behind
+        // has no effect, and leaves nothing over
         Event::Close(_) => assert_eq!(cx.subscribe(SPORT, socket.token()), Ok(())),
         Event::Open => {}
         other => news(socket, &other, cx),

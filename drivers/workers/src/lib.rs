@@ -74,7 +74,8 @@
 //!   own tokens; other threads post [`Offloaded`] messages through the engine's handle. `connect` returns
 //!   [`Unsupported`](lightcone_core::ConnectError), because only the poller can allocate a token: use the
 //!   handle instead. `local_address` returns an address only for the callback's own socket. `set_timer` returns
-//!   [`Unsupported`](lightcone_core::TimerError); the deadline of a socket works as on a poller.
+//!   [`Unsupported`](lightcone_core::TimerError); the deadline of a socket works as on a poller. `subscribe` returns
+//!   [`Unsupported`](lightcone_core::SubscribeError), and `publish` returns the message: there are no topics.
 //! - **The poller's events**, `started`, `timer` and `stopping`, do not come: they belong to the pollers, whose
 //!   handlers are [`Offload`].
 //! - **A panic** in a callback closes its socket with `HandlerPanic`, and the worker continues (if panics
