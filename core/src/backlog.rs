@@ -148,6 +148,9 @@ impl<M, const N: usize> Backlog<M, N> {
 
     /// Sends the messages that wait, the oldest first, until one finds no room. Returns whether none waits any more.
     ///
+    /// `send` should be able to send each message once enough room is free: one that it can never send keeps the others
+    /// waiting.
+    ///
     /// Lost messages were older than those that wait: a notice of their [number](Self::take_lost) comes before these.
     pub fn drain(&mut self, mut send: impl FnMut(&M) -> Result<(), Full>) -> bool {
         while let Some(message) = self.waiting.front() {

@@ -420,47 +420,31 @@ pub trait Outbox<M> {
     fn broadcast(&mut self, message: M, clone: fn(&M) -> M) -> Result<(), Rejected<M>>;
 
     /// Posts a message for the subscribers of a topic to each poller once, from the
-    /// [first](Unpublished::poller) that does not have it. The default has no mailboxes.
+    /// [first](Unpublished::poller) that does not have it.
     ///
     /// # Errors
     ///
     /// The message, with the first poller that has not taken it.
-    fn publish(&mut self, message: Unpublished<M>) -> Result<(), Rejected<Unpublished<M>>> {
-        Err(Rejected::Gone(message))
-    }
+    fn publish(&mut self, message: Unpublished<M>) -> Result<(), Rejected<Unpublished<M>>>;
 
-    /// Subscribes a socket of the caller's poller to a topic. The default has no subscriptions.
+    /// Subscribes a socket of the caller's poller to a topic.
     ///
     /// # Errors
     ///
     /// The reason why the socket was not subscribed.
-    fn subscribe(&mut self, topic: Topic, socket: Token) -> Result<(), SubscribeError> {
-        let _ = (topic, socket);
-        Err(SubscribeError::Unsupported)
-    }
+    fn subscribe(&mut self, topic: Topic, socket: Token) -> Result<(), SubscribeError>;
 
     /// Ends the subscription of a socket of the caller's poller. Returns whether there was one.
-    fn unsubscribe(&mut self, topic: Topic, socket: Token) -> bool {
-        let _ = (topic, socket);
-        false
-    }
+    fn unsubscribe(&mut self, topic: Topic, socket: Token) -> bool;
 
     /// Ends all subscriptions of a socket of the caller's poller. Returns how many there were.
-    fn unsubscribe_all(&mut self, socket: Token) -> usize {
-        let _ = socket;
-        0
-    }
+    fn unsubscribe_all(&mut self, socket: Token) -> usize;
 
     /// Returns the number of sockets of the caller's poller that are subscribed to a topic.
-    fn subscribers(&self, topic: Topic) -> usize {
-        let _ = topic;
-        0
-    }
+    fn subscribers(&self, topic: Topic) -> usize;
 
-    /// Counts what a subscriber of the caller's poller misses. The default counts nothing.
-    fn count_lag(&mut self, lag: Lag) {
-        let _ = lag;
-    }
+    /// Counts what a subscriber of the caller's poller misses.
+    fn count_lag(&mut self, lag: Lag);
 
     /// Starts a connect on the caller's poller.
     ///
@@ -473,32 +457,23 @@ pub trait Outbox<M> {
     /// Returns the local address of a socket of the caller's poller.
     fn local_address(&self, token: Token) -> Option<Address>;
 
-    /// Sets a timer of the caller's poller. The default has no timers.
+    /// Sets a timer of the caller's poller.
     ///
     /// # Errors
     ///
     /// [`TimerError::Full`] if all are set, [`TimerError::Unsupported`] if there are none.
-    fn set_timer(&mut self, at: Instant, tag: u64) -> Result<TimerId, TimerError> {
-        let _ = (at, tag);
-        Err(TimerError::Unsupported)
-    }
+    fn set_timer(&mut self, at: Instant, tag: u64) -> Result<TimerId, TimerError>;
 
     /// Cancels a timer of the caller's poller. Returns whether it was set.
-    fn cancel_timer(&mut self, timer: TimerId) -> bool {
-        let _ = timer;
-        false
-    }
+    fn cancel_timer(&mut self, timer: TimerId) -> bool;
 
     /// Requests an event when the mailbox of a poller has room, for a socket of the caller's poller or for that poller
-    /// itself. The default keeps no requests.
+    /// itself.
     ///
     /// # Errors
     ///
     /// [`RoomError::Full`] if as many requests as possible wait, [`RoomError::Unsupported`] if none can.
-    fn request_room(&mut self, at: PollerId, socket: Option<Token>) -> Result<(), RoomError> {
-        let _ = (at, socket);
-        Err(RoomError::Unsupported)
-    }
+    fn request_room(&mut self, at: PollerId, socket: Option<Token>) -> Result<(), RoomError>;
 }
 
 /// An outbox that rejects everything, for a driver with one poller and no messages.
@@ -520,6 +495,40 @@ impl<M> Outbox<M> for NoOutbox {
 
     fn local_address(&self, _: Token) -> Option<Address> {
         None
+    }
+
+    fn publish(&mut self, message: Unpublished<M>) -> Result<(), Rejected<Unpublished<M>>> {
+        Err(Rejected::Gone(message))
+    }
+
+    fn subscribe(&mut self, _: Topic, _: Token) -> Result<(), SubscribeError> {
+        Err(SubscribeError::Unsupported)
+    }
+
+    fn unsubscribe(&mut self, _: Topic, _: Token) -> bool {
+        false
+    }
+
+    fn unsubscribe_all(&mut self, _: Token) -> usize {
+        0
+    }
+
+    fn subscribers(&self, _: Topic) -> usize {
+        0
+    }
+
+    fn count_lag(&mut self, _: Lag) {}
+
+    fn set_timer(&mut self, _: Instant, _: u64) -> Result<TimerId, TimerError> {
+        Err(TimerError::Unsupported)
+    }
+
+    fn cancel_timer(&mut self, _: TimerId) -> bool {
+        false
+    }
+
+    fn request_room(&mut self, _: PollerId, _: Option<Token>) -> Result<(), RoomError> {
+        Err(RoomError::Unsupported)
     }
 }
 
@@ -752,8 +761,8 @@ impl<'a, M> Context<'a, M> {
     }
 
     /// Subscribes a socket of this poller to a topic, usually the one of the callback: from now on it gets what is
-    /// [published](Self::publish) to the topic as [`message`](Handler::message) events. A message that its poller is
-    /// delivering at this moment is not among them.
+    /// [published](Self::publish) to the topic as [`message`](Handler::message) events, including what still waits in the
+    /// mailbox of its poller. A message that its poller is delivering at this moment is not among them.
     ///
     /// The subscription ends by [`unsubscribe`](Self::unsubscribe) or with the socket. A socket that is subscribed
     /// already stays so, and gets each message once. The cost of these calls does not depend on the number of

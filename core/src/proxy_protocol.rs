@@ -13,7 +13,7 @@ use core::time::Duration;
 
 use crate::address::{Address, PackedAddress};
 use crate::address_prefix::AddressPrefix;
-use crate::error::{ConnectError, Rejected, RoomError};
+use crate::error::{CloseReason, ConnectError, Rejected, RoomError};
 use crate::handler::{Context, Event, Handler, Origin, Outbox, PollerEvent};
 use crate::shard::STOP_LINGER;
 use crate::slot::Flags;
@@ -21,6 +21,7 @@ use crate::socket::{Socket, Stream};
 use crate::time::Instant;
 use crate::timers::{TimerError, TimerId};
 use crate::token::{ListenerId, PollerId, Token};
+use crate::topic::{Lag, SubscribeError, Topic, Unpublished};
 
 pub use header::{Header, HeaderError, LINE_MAX, parse};
 
@@ -47,6 +48,8 @@ pub enum Refusal {
     Late,
     /// The peer has ended its stream before the end of the header.
     Ended,
+    /// The connection has ended before the end of the header: by the peer's reset, a timeout of the engine, or its stop.
+    Lost(CloseReason),
     /// The wrapped handler has turned the original peer away.
     Handler,
 }
@@ -58,6 +61,9 @@ impl fmt::Display for Refusal {
             Self::Header(error) => write!(f, "PROXY protocol: {error}"),
             Self::Late => f.write_str("PROXY protocol: the header was not complete in time"),
             Self::Ended => f.write_str("PROXY protocol: the stream has ended before the end of the header"),
+            Self::Lost(reason) => {
+                write!(f, "PROXY protocol: the connection has ended before the end of the header: {reason}")
+            }
             Self::Handler => f.write_str("the handler has turned the original peer away"),
         }
     }
@@ -82,9 +88,11 @@ impl fmt::Display for Refusal {
 /// | length of a header | [`header_max`](Self::header_max), by default 4,096 bytes, and the [capacity](Stream::capacity) of the input | the connection is reset |
 /// | time from `open` to the end of the header | [`header_time`](Self::header_time), by default 5 s | the connection is reset |
 ///
-/// A connection whose header is missing or wrong is reset, and [`on_refusal`](Self::on_refusal) is called. Messages that
-/// arrive before the header, which can only be broadcasts, are dropped. During a shutdown, a header that may be on its
-/// way has half a second to arrive.
+/// A connection whose header is missing or wrong is reset, and [`on_refusal`](Self::on_refusal) is called; also if the
+/// engine ends the connection before, such as by a shorter timeout for the first byte. Messages that arrive before the
+/// header, which can only be broadcasts, are dropped. During a shutdown, a header that may be on its way has half a
+/// second to arrive. After the header, the client has the timeout for the first byte; on worker threads, that for idle
+/// connections.
 ///
 /// ```
 /// use lightcone_core::proxy_protocol::ProxyProtocol;
@@ -245,6 +253,30 @@ impl<M> Outbox<M> for ProxiedOutbox<'_, M> {
     fn request_room(&mut self, at: PollerId, socket: Option<Token>) -> Result<(), RoomError> {
         self.outbox.request_room(at, socket)
     }
+
+    fn publish(&mut self, message: Unpublished<M>) -> Result<(), Rejected<Unpublished<M>>> {
+        self.outbox.publish(message)
+    }
+
+    fn subscribe(&mut self, topic: Topic, socket: Token) -> Result<(), SubscribeError> {
+        self.outbox.subscribe(topic, socket)
+    }
+
+    fn unsubscribe(&mut self, topic: Topic, socket: Token) -> bool {
+        self.outbox.unsubscribe(topic, socket)
+    }
+
+    fn unsubscribe_all(&mut self, socket: Token) -> usize {
+        self.outbox.unsubscribe_all(socket)
+    }
+
+    fn subscribers(&self, topic: Topic) -> usize {
+        self.outbox.subscribers(topic)
+    }
+
+    fn count_lag(&mut self, lag: Lag) {
+        self.outbox.count_lag(lag);
+    }
 }
 
 /// Passes an event to the wrapped handler.
@@ -285,14 +317,9 @@ impl<H: Handler, T: AsRef<[AddressPrefix]>> ProxyProtocol<H, T> {
                 let deadline = socket.stream.deadline().map_or(soon, |deadline| deadline.min(soon));
                 socket.stream.set_deadline(Some(deadline));
             }
-            // Only a broadcast can find a socket whose token no code has. The others do not come before anything was sent,
-            // and `close` needs no work: the wrapped handler has not seen an `open`.
-            Event::Message(_)
-            | Event::Writable
-            | Event::Sent
-            | Event::Room(_)
-            | Event::Refused(_)
-            | Event::Close(_) => {}
+            Event::Close(reason) => (self.on_refusal)(&socket.stream.peer(), Refusal::Lost(*reason)),
+            // Only a broadcast can find a socket whose token no code has. The others do not come before anything was sent.
+            Event::Message(_) | Event::Writable | Event::Sent | Event::Room(_) | Event::Refused(_) => {}
         }
     }
 
@@ -311,12 +338,18 @@ impl<H: Handler, T: AsRef<[AddressPrefix]>> ProxyProtocol<H, T> {
         let max = self.header_max.min(socket.stream.capacity());
         let (header, length) = match parse(socket.stream.bytes(), max) {
             Ok(Some(complete)) => complete,
-            Ok(None) => return,
+            Ok(None) => {
+                // The header has a time limit of its own. Bytes that are not consumed keep a socket from being idle;
+                // on worker threads, the poller does not have them.
+                socket.stream.set_active(true);
+                return;
+            }
             Err(error) => return self.refuse(socket, Refusal::Header(error)),
         };
         let stream = &mut socket.stream;
         stream.consume(length);
         stream.set_deadline(None);
+        stream.set_active(false);
         let destination = match header {
             Header::Direct => None,
             Header::Forwarded { source, destination } => {

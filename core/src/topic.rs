@@ -33,7 +33,7 @@ pub struct Unpublished<M> {
 }
 
 impl<M> Unpublished<M> {
-    /// Creates a message that no poller has. `clone` makes the copies, for a message that is not `Clone`.
+    /// Creates a message that no poller has. `clone` makes the copies for the pollers.
     pub const fn new(topic: Topic, message: M, clone: fn(&M) -> M) -> Self {
         Self { topic, message, clone, from: PollerId(0) }
     }

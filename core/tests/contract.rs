@@ -20,8 +20,8 @@ use core::mem::MaybeUninit;
 use core::ops::ControlFlow;
 use lightcone_core::{
     Action, Address, Checked, CloseReason, Config, ConnectError, Connection, Context, ContractChecker, Event,
-    Handler, Instant, NoOutbox, Origin, Outbox, PollerEvent, PollerId, Rejected, RoomError, Shard, Socket,
-    Storage, Timeouts, TimerError, TimerId, Token, Witness,
+    Handler, Instant, Lag, NoOutbox, Origin, Outbox, PollerEvent, PollerId, Rejected, RoomError, Shard,
+    Socket, Storage, SubscribeError, Timeouts, TimerError, TimerId, Token, Topic, Unpublished, Witness,
 };
 
 /// What the program does in its callbacks.
@@ -429,6 +429,28 @@ impl Outbox<u32> for Forged {
     fn request_room(&mut self, _: PollerId, _: Option<Token>) -> Result<(), RoomError> {
         Ok(())
     }
+
+    fn publish(&mut self, message: Unpublished<u32>) -> Result<(), Rejected<Unpublished<u32>>> {
+        Err(Rejected::Gone(message))
+    }
+
+    fn subscribe(&mut self, _: Topic, _: Token) -> Result<(), SubscribeError> {
+        Err(SubscribeError::Unsupported)
+    }
+
+    fn unsubscribe(&mut self, _: Topic, _: Token) -> bool {
+        false
+    }
+
+    fn unsubscribe_all(&mut self, _: Token) -> usize {
+        0
+    }
+
+    fn subscribers(&self, _: Topic) -> usize {
+        0
+    }
+
+    fn count_lag(&mut self, _: Lag) {}
 }
 
 /// Sets timers for these times in `started`, with their times as tags, and cancels timer 1 when timer 2 is due.

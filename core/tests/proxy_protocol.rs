@@ -16,9 +16,10 @@ use core::time::Duration;
 use lightcone_core::proxy_protocol::{HeaderError, LINE_MAX, ProxyProtocol, Refusal, Untrusted};
 use lightcone_core::sync::{PeerLimits, PeerPlace};
 use lightcone_core::{
-    Action, Address, AddressPrefix, AdmitError, Config, ConnectError, Connection, Context, ContractChecker,
-    Event, Handler, Instant, Interest, LimitPeers, ListenerId, NoOutbox, Origin, Outbox, PollerId, Rejected,
-    STOP_LINGER, Shard, Socket, Storage, Timeouts, Token, UnixId,
+    Action, Address, AddressPrefix, AdmitError, CloseReason, Config, ConnectError, Connection, Context,
+    ContractChecker, Event, Handler, Instant, Interest, Lag, LagCounter, LimitPeers, ListenerId, NoOutbox,
+    Origin, Outbox, PollerId, Rejected, RoomError, STOP_LINGER, Shard, Socket, Storage, SubscribeError,
+    Timeout, Timeouts, TimerError, TimerId, Token, Topic, UnixId, Unpublished,
 };
 
 const CONFIG: Config = Config {
@@ -60,6 +61,8 @@ enum InOpen {
     Close,
     /// Fills the output.
     Fill,
+    /// Calls each service of the driver.
+    Ask,
 }
 
 /// Records its events in words, each with the addresses, and consumes its input.
@@ -95,30 +98,95 @@ impl Handler for Recorder {
             (Event::Open, InOpen::Fill) => {
                 assert!(socket.send(&[0; 500]).is_ok() && socket.send(&[0; 500]).is_err());
             }
+            (Event::Open, InOpen::Ask) => ask(socket.token(), cx),
             (Event::PeerClosed | Event::Shutdown, _) => socket.close(),
             _ => {}
         }
     }
 }
 
-/// Has a local address for each socket.
+/// Calls each service of the driver once.
+fn ask(token: Token, cx: &mut Context<'_, u32>) {
+    cx.post(token, 1);
+    cx.broadcast(2);
+    cx.publish(Topic(1), 3);
+    cx.subscribe(Topic(1), token);
+    cx.unsubscribe(Topic(1), token);
+    cx.unsubscribe_all(token);
+    cx.subscribers(Topic(1));
+    cx.count_lag(Lag::Dropped);
+    cx.connect(proxy(), 4);
+    cx.set_timer(Instant::from_millis(5), 5);
+    cx.cancel_timer(TimerId::from_bits(6));
+    cx.request_room(PollerId(0), Some(token));
+}
+
+thread_local! {
+    /// The names of the services that were called, other than for a local address.
+    static CALLED: RefCell<Vec<&'static str>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Has a local address for each socket, and notes the other calls.
 struct Local;
+
+impl Local {
+    fn note(name: &'static str) -> NoOutbox {
+        CALLED.with_borrow_mut(|all| all.push(name));
+        NoOutbox
+    }
+}
 
 impl Outbox<u32> for Local {
     fn post(&mut self, to: Token, message: u32) -> Result<(), Rejected<u32>> {
-        NoOutbox.post(to, message)
+        Self::note("post").post(to, message)
     }
 
     fn broadcast(&mut self, message: u32, clone: fn(&u32) -> u32) -> Result<(), Rejected<u32>> {
-        NoOutbox.broadcast(message, clone)
+        Self::note("broadcast").broadcast(message, clone)
+    }
+
+    fn publish(&mut self, message: Unpublished<u32>) -> Result<(), Rejected<Unpublished<u32>>> {
+        Self::note("publish").publish(message)
+    }
+
+    fn subscribe(&mut self, topic: Topic, socket: Token) -> Result<(), SubscribeError> {
+        Outbox::<u32>::subscribe(&mut Self::note("subscribe"), topic, socket)
+    }
+
+    fn unsubscribe(&mut self, topic: Topic, socket: Token) -> bool {
+        Outbox::<u32>::unsubscribe(&mut Self::note("unsubscribe"), topic, socket)
+    }
+
+    fn unsubscribe_all(&mut self, socket: Token) -> usize {
+        Outbox::<u32>::unsubscribe_all(&mut Self::note("unsubscribe_all"), socket)
+    }
+
+    fn subscribers(&self, topic: Topic) -> usize {
+        Outbox::<u32>::subscribers(&Self::note("subscribers"), topic)
+    }
+
+    fn count_lag(&mut self, lag: Lag) {
+        Outbox::<u32>::count_lag(&mut Self::note("count_lag"), lag);
     }
 
     fn connect(&mut self, to: Address, tag: u64) -> Result<Token, ConnectError> {
-        Outbox::<u32>::connect(&mut NoOutbox, to, tag)
+        Outbox::<u32>::connect(&mut Self::note("connect"), to, tag)
     }
 
     fn local_address(&self, _: Token) -> Option<Address> {
         Some(Address::Inet(([10, 0, 0, 1], 80).into()))
+    }
+
+    fn set_timer(&mut self, at: Instant, tag: u64) -> Result<TimerId, TimerError> {
+        Outbox::<u32>::set_timer(&mut Self::note("set_timer"), at, tag)
+    }
+
+    fn cancel_timer(&mut self, timer: TimerId) -> bool {
+        Outbox::<u32>::cancel_timer(&mut Self::note("cancel_timer"), timer)
+    }
+
+    fn request_room(&mut self, at: PollerId, socket: Option<Token>) -> Result<(), RoomError> {
+        Outbox::<u32>::request_room(&mut Self::note("request_room"), at, socket)
     }
 }
 
@@ -429,6 +497,43 @@ fn what_open_requests_applies_to_the_bytes_behind_the_header() {
     let token = bench.open();
     assert_eq!(bench.tell(token, &[LINE, b"ping"].concat()), Action::Send);
     assert_eq!(bench.seen(), [ADMIT.into(), OPEN.into(), receive("ping")]);
+}
+
+#[test]
+fn the_services_of_the_driver_are_all_passed_on() {
+    let mut bench = Bench::new();
+    bench.recorder().in_open = InOpen::Ask;
+    let token = bench.open();
+    CALLED.take();
+    bench.tell(token, LINE);
+    let expected = [
+        "post",
+        "broadcast",
+        "publish",
+        "subscribe",
+        "unsubscribe",
+        "unsubscribe_all",
+        "subscribers",
+        "count_lag",
+        "connect",
+        "set_timer",
+        "cancel_timer",
+        "request_room",
+    ];
+    assert_eq!(CALLED.take(), expected);
+}
+
+#[test]
+fn an_end_before_the_header_is_reported() {
+    let mut config = CONFIG;
+    config.timeouts.first_byte = Some(Duration::from_secs(1));
+    let mut bench = Bench::with(Recorder::default(), &config, |layer| layer);
+    let token = bench.open();
+    assert_eq!(bench.turn(1_002), [Action::Close]);
+    assert!(!bench.is_open(token));
+    assert_eq!(refusals(), [(proxy(), Refusal::Lost(CloseReason::TimedOut(Timeout::FirstByte)))]);
+    assert_eq!(bench.seen(), [""; 0]);
+    bench.is_clean();
 }
 
 #[test]

@@ -44,8 +44,8 @@ use lightcone::http::{
     Http, HttpConnection, Limits, Method, Reply, Request, RequestMessage, Response, Routes,
 };
 use lightcone::{
-    Address, ConnectError, Context, Event, Handler, Instant, Origin, PollerEvent, Rejected, Socket,
-    TimerError, TimerId, Token,
+    Address, ConnectError, Context, Event, Handler, Instant, Lag, Origin, PollerEvent, PollerId, Rejected,
+    RoomError, Socket, SubscribeError, TimerError, TimerId, Token, Topic, Unpublished,
 };
 
 use link::{Ask, Check, CheckPlace, ClientHalf, Desk, DeskState, NAME, Task};
@@ -224,7 +224,7 @@ impl Outbox<PoolMessage<()>> for PoolOutbox<'_, '_> {
         })
     }
 
-    /// Returns the message: the pool does not broadcast.
+    /// Returns the message: the pool does not broadcast. It has no topics either.
     fn broadcast(
         &mut self,
         message: PoolMessage<()>,
@@ -247,6 +247,35 @@ impl Outbox<PoolMessage<()>> for PoolOutbox<'_, '_> {
 
     fn cancel_timer(&mut self, timer: TimerId) -> bool {
         self.0.cancel_timer(timer)
+    }
+
+    fn publish(
+        &mut self,
+        message: Unpublished<PoolMessage<()>>,
+    ) -> Result<(), Rejected<Unpublished<PoolMessage<()>>>> {
+        Err(Rejected::Gone(message))
+    }
+
+    fn subscribe(&mut self, _: Topic, _: Token) -> Result<(), SubscribeError> {
+        Err(SubscribeError::Unsupported)
+    }
+
+    fn unsubscribe(&mut self, _: Topic, _: Token) -> bool {
+        false
+    }
+
+    fn unsubscribe_all(&mut self, _: Token) -> usize {
+        0
+    }
+
+    fn subscribers(&self, _: Topic) -> usize {
+        0
+    }
+
+    fn count_lag(&mut self, _: Lag) {}
+
+    fn request_room(&mut self, at: PollerId, socket: Option<Token>) -> Result<(), RoomError> {
+        self.0.request_room(at, socket)
     }
 }
 

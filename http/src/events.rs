@@ -224,6 +224,12 @@ impl<S: State> EventWriter<'_, '_, S> {
         result
     }
 
+    /// Returns the maximum number of bytes of an event, as it is sent; 0 if the connection is ending.
+    #[must_use]
+    pub fn event_limit(&self) -> usize {
+        self.io.piece_limit()
+    }
+
     /// Subscribes the stream to a topic, as [`Transfer::subscribe`] does: [`EventFeed::message`] gets what is published
     /// to it.
     ///

@@ -537,6 +537,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         if !busy.outgoing.is_open() {
             return self.cut(busy, turn); // no other status can be sent any more
         }
+        turn.keep_subscriptions(&mut busy.flags, false, true);
         // If the head is still held back, the refusal replaces it.
         output.discard();
         let answer = self.parts.refuse(mode, output, status);
@@ -550,6 +551,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
     #[cold]
     #[inline(never)]
     fn cut(&mut self, busy: &mut Exchanging<R::Body>, turn: &mut ServeTurn<'_, S>) -> ServeStep {
+        turn.keep_subscriptions(&mut busy.flags, false, true);
         if let Some(mut exchange) = busy.exchange.take() {
             let news = if busy.outgoing == PackedBody::Deferred { Report::Both } else { Report::Ended };
             self.report(Some(&mut exchange), news, Answer::ABORTED, turn);

@@ -190,6 +190,8 @@ pub struct Channel<'c, S: State> {
     pub(crate) io: Carrier<'c, S>,
     pub(crate) link: &'c mut Link,
     pub(crate) close_time: Duration,
+    /// Whether a frame was refused in this callback for which there is never room.
+    pub(crate) too_long: bool,
 }
 
 impl<S: State> Channel<'_, S> {
@@ -205,7 +207,7 @@ impl<S: State> Channel<'_, S> {
     ///
     /// # Errors
     /// [`Full`] if there is no room now, or if the connection is closing. A message with more than
-    /// [`output_limit`](Self::output_limit) bytes can never be sent at once: send it in
+    /// [`output_limit`](Self::output_limit) bytes can never be sent at once, so no `writable` follows: send it in
     /// [fragments](Self::send_fragment).
     pub fn send_text(&mut self, text: &str) -> Result<(), Full> {
         self.send_fragment(MessageKind::Text, true, true, text.as_bytes())
@@ -265,7 +267,9 @@ impl<S: State> Channel<'_, S> {
         Ok(())
     }
 
-    /// Ends the connection without a close frame: for a peer that reads too slowly, so that there is no room for one. [`closed`](crate::WebSocket::closed) follows, with
+    /// Ends the connection without a close frame: for a peer that reads too slowly, so that there is no room for one. On
+    /// a server, what was sent before still leaves, as fast as the timeouts of the engine require; a client resets the
+    /// connection. [`closed`](crate::WebSocket::closed) follows, with
     /// [`Ending::Lost`](crate::Ending::Lost).
     pub const fn abort(&mut self) {
         if matches!(self.link.phase, Phase::Open | Phase::Closing) {
@@ -365,7 +369,10 @@ impl<S: State> Channel<'_, S> {
         }
         let result = self.io.send(opcode, fin, payload);
         if result.is_err() {
-            self.link.set(Link::REFUSED, true);
+            // No room will ever be enough for what is longer than the output, so there is nothing to wait for.
+            let too_long = payload.len() > self.output_limit();
+            self.too_long |= too_long;
+            self.link.set(Link::REFUSED, self.link.has(Link::REFUSED) || !too_long);
         }
         result
     }

@@ -218,7 +218,8 @@ impl fmt::Debug for OpeningError {
 impl core::error::Error for OpeningError {}
 
 /// Supplies the connections of a [`WebSocketClient`], and is the state that their handlers share. There is one source
-/// per poller.
+/// per poller. A program should have at most one connection to an address in its opening handshake at a time, and wait
+/// after one that has failed, such as with a [`Backoff`](lightcone_core::Backoff) (RFC 6455, 4.1 and 7.2.3).
 ///
 /// For each connection that the program opens with a tag, the client calls, in this order (`?`: at most once):
 ///
@@ -531,6 +532,8 @@ impl<S: WebSocketSource, M: MaskSource> WebSocketClient<S, M> {
             SessionOutcome::Lost => stream.abort(),
         }
         data.stage = ClientStage::Ending;
+        // The socket may live on for a while.
+        cx.unsubscribe_all(facts.token);
     }
 }
 

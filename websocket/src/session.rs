@@ -62,8 +62,8 @@ pub enum Ending<'e> {
     /// The peer has violated the protocol or a limit.
     Failed(Violation),
     /// The connection has ended without a close frame of the peer: because the peer has ended its stream or reset the
-    /// connection, because it has not responded to a ping or a close frame in time, or because of a timeout or a stop
-    /// of the poller.
+    /// connection, because it has not responded to a ping or a close frame in time, because the handler has
+    /// [aborted](Channel::abort) it, or because of a timeout or a stop of the poller.
     Lost,
 }
 
@@ -162,7 +162,9 @@ pub trait WebSocket<S: State> {
     ///
     /// # Errors
     /// With [`Full`], the message stays in the input and the peer has to wait. The handler is called with it again when
-    /// there is room. So a handler that responds to each message ends with the result of sending the response.
+    /// there is room. So a handler that responds to each message ends with the result of sending the response. If that
+    /// is longer than [`output_limit`](Channel::output_limit), there is never room, and the connection is
+    /// [aborted](Channel::abort).
     fn receive(&mut self, message: Message<'_>, channel: &mut Channel<'_, S>) -> Result<(), Full>;
 
     /// Handles a message that was posted to this connection, see [`RequestId`](lightcone_http::RequestId), or to all.
@@ -185,7 +187,8 @@ pub trait WebSocket<S: State> {
         channel.close(CloseCode::GOING_AWAY, "")
     }
 
-    /// Called exactly once, as the last callback. Nothing can be sent.
+    /// Called exactly once, as the last callback. Nothing can be sent. After a panic of a callback, a server resets the
+    /// connection without this call.
     fn closed(&mut self, ending: Ending<'_>, channel: &mut Channel<'_, S>) {
         let _ = (ending, channel);
     }
@@ -251,7 +254,11 @@ impl<H> Session<H> {
         H: WebSocket<I::State>,
     {
         let (bytes, io) = io.split();
-        (&mut self.handler, bytes, Channel { io, link: &mut self.link, close_time: H::CONFIG.close })
+        (
+            &mut self.handler,
+            bytes,
+            Channel { io, link: &mut self.link, close_time: H::CONFIG.close, too_long: false },
+        )
     }
 
     /// Notifies the handler of the end.
@@ -301,7 +308,11 @@ impl<H> Session<H> {
                     }
                     MessageKind::Binary => Payload::Binary(bytes),
                 };
-                handler.receive(Message { payload, first, last }, &mut channel)
+                let result = handler.receive(Message { payload, first, last }, &mut channel);
+                if result.is_err() && channel.too_long {
+                    channel.abort(); // otherwise the message would wait for room that never comes
+                }
+                result
             }
             Incoming::Ping if open => channel.send_frame(Opcode::Pong, true, bytes),
             // After a close frame nothing is sent any more, and what is received has no meaning.
@@ -400,6 +411,14 @@ impl<H> Session<H> {
         if retries && self.link.has(Link::STOPPING) {
             self.announce_stop(io);
         }
+        // What the peer waits for goes first, such as the answer to its ping: a handler that fills all room that there is
+        // would leave none for it.
+        if retries
+            && self.link.has(Link::BLOCKED)
+            && let Err(violation) = self.receive(io)
+        {
+            return self.fail(violation, io);
+        }
         if retries && self.link.has(Link::REFUSED) && self.link.phase == Phase::Open {
             self.link.set(Link::REFUSED, false);
             let (handler, _, mut channel) = self.parts(io);
@@ -495,6 +514,9 @@ impl<H> Session<H> {
     where
         H: WebSocket<I::State>,
     {
-        let _ = self.end(Ending::Lost, io);
+        // It was notified if the callback has panicked.
+        if self.link.phase != Phase::Ended {
+            let _ = self.end(Ending::Lost, io);
+        }
     }
 }

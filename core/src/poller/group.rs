@@ -267,7 +267,8 @@ impl<'g, M, G: GroupTypes> Group<'g, M, G> {
         from: Option<PollerId>,
     ) -> Result<(), Rejected<Unpublished<M>>> {
         let (topic, first) = (message.topic(), message.poller());
-        let mut is_published = first > PollerId(0); // those before have it
+        // Those before have it. A message that was not published here first can name a poller that does not exist.
+        let mut is_published = (1..self.pollers.len()).contains(&first.0.into());
         for (id, poller) in (0..=u8::MAX).map(PollerId).zip(self.pollers).skip(first.0.into()) {
             let (content, clone) = message.message();
             match poller.post(Envelope::Publish(topic, clone(content), clone), from != Some(id)) {

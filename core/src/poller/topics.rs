@@ -68,7 +68,8 @@ impl<'s> TopicStorage<'s> {
     }
 
     /// Returns the number of bytes for this many subscriptions of this many sockets.
-    pub(crate) const fn bytes(subscriptions: usize, sockets: usize) -> usize {
+    #[must_use]
+    pub const fn bytes(subscriptions: usize, sockets: usize) -> usize {
         if subscriptions == 0 {
             return 0;
         }
@@ -83,6 +84,8 @@ pub(crate) struct TopicTable<'s> {
     /// The first subscription of the socket at each place.
     sockets: Table<'s, u32>,
     capacity: usize,
+    /// Without it, a client that chooses the numbers of topics could put all of them into one bucket.
+    key: u64,
     free: u32,
     /// The rest of the walk over the subscriptions to a topic: the next one, and the last one.
     walk: (u32, u32),
@@ -91,10 +94,12 @@ pub(crate) struct TopicTable<'s> {
 
 impl<'s> TopicTable<'s> {
     /// Creates an empty table for up to `capacity` subscriptions of `sockets` sockets.
+    /// `seed` distributes the topics over the buckets in an order that a peer does not know.
     pub(crate) fn new(
         storage: TopicStorage<'s>,
         capacity: usize,
         sockets: usize,
+        seed: u32,
     ) -> Result<Self, StorageError> {
         if capacity > 0 {
             let (subscriptions, heads) = (storage.subscriptions.len(), storage.sockets.len());
@@ -105,6 +110,7 @@ impl<'s> TopicTable<'s> {
             entries: Table::new(storage.subscriptions),
             sockets: Table::new(storage.sockets),
             capacity,
+            key: crate::sync::mix(seed.into()),
             free: NONE,
             walk: (NONE, NONE),
             stats: TopicStats::default(),
@@ -253,7 +259,7 @@ impl<'s> TopicTable<'s> {
     #[expect(clippy::cast_possible_truncation, reason = "the low half of a hash")]
     fn bucket_of(&self, topic: Topic) -> u32 {
         let buckets = self.used();
-        let hash = crate::sync::mix(topic.0) as u32;
+        let hash = crate::sync::mix(topic.0 ^ self.key) as u32;
         let high = buckets.next_power_of_two();
         match hash & (high - 1) {
             bucket if bucket < buckets => bucket,

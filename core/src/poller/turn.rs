@@ -176,9 +176,10 @@ pub enum PanicOwner {
 /// | after a stop: a last accept | 64 per listener, in up to 64 turns |
 /// | after that, for all sockets: a last receive, then `shutdown` | 16 receives per socket, once |
 ///
-/// A message that was posted before a stop is therefore delivered before `shutdown`, unless there are more than 256. So
-/// are bytes that had arrived, unless the socket is not read. A completion transport is not asked to receive: the bytes
-/// that it has reported by then are those that have arrived.
+/// A message that was posted before a stop is therefore delivered before `shutdown`, unless there are more than 256, or
+/// broadcasts and published messages that reach more than 1,024 sockets: a socket gets `shutdown` before the rest of
+/// these. So are bytes that had arrived, unless the socket is not read. A completion transport is not asked to receive:
+/// the bytes that it has reported by then are those that have arrived.
 ///
 /// The handler's [`started`](Handler::started) precedes every other callback: it comes before the first `admit`, or at
 /// the end of the first turn. Its [`stopping`](Handler::stopping) comes within [`stop`](Self::stop).
@@ -249,7 +250,7 @@ where
         StorageError::check("PollerStorage::rooms", rooms.len(), config.room_requests)?;
         let timers = Timers::new(timers, config)?;
         let rooms = RoomQueue::new(rooms, config.room_requests);
-        let topics = TopicTable::new(topics, config.subscriptions, config.sockets)?;
+        let topics = TopicTable::new(topics, config.subscriptions, config.sockets, config.generation_seed)?;
         let parts = (transport, membership);
         let io = Io::new(config.poller, shard.now(), parts, connections, timers, (rooms, topics));
         if T::REPORTS_UNDELIVERED {

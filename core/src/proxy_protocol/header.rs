@@ -91,7 +91,7 @@ impl fmt::Display for HeaderError {
             Self::TooShort { length, needed } => {
                 write!(f, "a header of {length} bytes, its addresses need {needed}")
             }
-            Self::Values => f.write_str("additional values that do not end with the header"),
+            Self::Values => f.write_str("additional values that do not end with the header, or two checksums"),
             Self::Checksum => f.write_str("wrong checksum"),
         }
     }
@@ -242,6 +242,7 @@ fn parse_addresses(block: &[u8]) -> Header {
 
 /// Checks the values from `at` to the end of a header: their lengths, and a checksum.
 fn check_values(header: &[u8], mut at: usize) -> Result<(), HeaderError> {
+    let mut checked = false;
     while at < header.len() {
         let rest = header.get(at..).unwrap_or_default();
         let Some((&[kind, high, low], rest)) = rest.split_first_chunk::<3>() else {
@@ -252,6 +253,10 @@ fn check_values(header: &[u8], mut at: usize) -> Result<(), HeaderError> {
         at += 3;
         if kind == CRC32C {
             let value = <[u8; 4]>::try_from(value).map_err(|_length| HeaderError::Values)?;
+            // One is enough, and bounds the work: several that are all right can be made.
+            if core::mem::replace(&mut checked, true) {
+                return Err(HeaderError::Values);
+            }
             // The checksum is that of the header with zeros in its place.
             let is_value = |index: usize| (at..at + 4).contains(&index);
             let zeroed =

@@ -40,6 +40,12 @@ impl<S: State> Transfer<'_, S> {
         }
     }
 
+    /// Returns the maximum number of bytes that can be written at once, when nothing else is queued; 0 if the connection
+    /// is ending.
+    pub(crate) fn piece_limit(&self) -> usize {
+        piece_limit(&self.output, *self.link.outgoing)
+    }
+
     /// Returns how many bytes of the response's body are still to be written; `None` if its length was not announced.
     pub fn remaining(&self) -> Option<u64> {
         match *self.link.outgoing {
@@ -426,9 +432,12 @@ fn chunk(
 /// Returns whether a text can never be written, however long the exchange waits for room.
 #[cold]
 fn never_fits(output: &Output<'_>, outgoing: ResponseBody, text: &fmt::Arguments<'_>) -> bool {
+    output.limit() > 0 && displayed(text).is_none_or(|length| length > piece_limit(output, outgoing) as u64)
+}
+
+fn piece_limit(output: &Output<'_>, outgoing: ResponseBody) -> usize {
     let around = if outgoing == ResponseBody::Chunked { CHUNK_ROOM } else { 0 };
-    let limit = output.limit(); // 0 if the connection is ending
-    limit > 0 && displayed(text).is_none_or(|length| length > limit.saturating_sub(around) as u64)
+    output.limit().saturating_sub(around) // 0 if the connection is ending
 }
 
 /// Returns the start of a chunk of `n` bytes, in four digits.

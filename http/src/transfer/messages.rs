@@ -134,6 +134,7 @@ impl<S: State> Transfer<'_, S> {
 
     /// Returns the way of messages to other connections, for a layer that has connections of another kind as well.
     pub fn outlet(&mut self) -> Outlet<'_, S> {
+        self.link.found.subscribed = true; // perhaps: what it subscribes ends with the exchange
         self.outlet.reborrow()
     }
 }

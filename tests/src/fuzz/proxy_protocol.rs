@@ -221,8 +221,9 @@ fn plain_binary(stream: &[u8], max: usize) -> Plain {
     Plain::Header(Header::Forwarded { source: end(0), destination: end(1) }, length)
 }
 
-/// Returns whether the additional values end with the header, and every checksum is right.
+/// Returns whether the additional values end with the header, at most one is a checksum, and it is right.
 fn plain_values(header: &[u8], mut at: usize) -> bool {
+    let mut checksums = 0;
     while at < header.len() {
         if at + 3 > header.len() {
             return false;
@@ -233,7 +234,8 @@ fn plain_values(header: &[u8], mut at: usize) -> bool {
             return false;
         }
         if kind == CRC32C {
-            if length != 4 {
+            checksums += 1;
+            if length != 4 || checksums > 1 {
                 return false;
             }
             let zeroed = [&header[..value], &[0; 4], &header[next..]].concat();

@@ -192,8 +192,9 @@ pub fn check_response<'f>(
             }
             accepts += 1;
         } else if is("sec-websocket-protocol") {
-            protocol =
-                str::from_utf8(value).ok().filter(|value| tokens(offered).any(|token| token == *value));
+            // nothing was offered if the list is empty, whose only item is empty as well
+            let is_offered = |value: &&str| !value.is_empty() && tokens(offered).any(|token| token == *value);
+            protocol = str::from_utf8(value).ok().filter(is_offered);
             protocols += 1;
         } else if is("sec-websocket-extensions") {
             return Err(ResponseError::Extension);

@@ -9,13 +9,14 @@ use super::*;
 use crate::{SUBSCRIPTIONS_MAX, SetupError};
 
 const SOCKETS: usize = 64;
+const SEED: u32 = 5;
 
 fn table(capacity: usize) -> TopicTable<'static> {
     let storage = TopicStorage::new(
         Box::leak(Box::new_uninit_slice(capacity)),
         Box::leak(Box::new_uninit_slice(SOCKETS)),
     );
-    TopicTable::new(storage, capacity, SOCKETS).unwrap()
+    TopicTable::new(storage, capacity, SOCKETS, SEED).unwrap()
 }
 
 /// The token of a socket at a place, in its first generation.
@@ -139,7 +140,7 @@ fn a_walk_ends_when_all_of_its_subscriptions_end() {
 fn memory_that_is_too_short_is_refused_by_name() {
     let build = |subscriptions: usize, sockets: usize| {
         let (mut entries, mut heads) = (Box::new_uninit_slice(subscriptions), Box::new_uninit_slice(sockets));
-        TopicTable::new(TopicStorage::new(&mut entries, &mut heads), 4, 2)
+        TopicTable::new(TopicStorage::new(&mut entries, &mut heads), 4, 2, SEED)
             .map(|_| ())
             .map_err(SetupError::from)
     };
@@ -150,7 +151,7 @@ fn memory_that_is_too_short_is_refused_by_name() {
         let error = build(subscriptions, sockets).unwrap_err();
         assert!(alloc::format!("{error}").contains(part), "{error}");
     }
-    assert!(!TopicTable::new(TopicStorage::none(), 0, 2).unwrap().is_supported());
+    assert!(!TopicTable::new(TopicStorage::none(), 0, 2, SEED).unwrap().is_supported());
 }
 
 /// Lists in which everything is looked for.

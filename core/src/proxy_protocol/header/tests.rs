@@ -210,6 +210,19 @@ fn a_checksum_is_verified_over_the_whole_header() {
     }
 }
 
+/// Two checksums that are both right take as much work as two headers; many of them, much more.
+#[test]
+fn a_second_checksum_is_refused() {
+    let mut block = block_v4();
+    block.extend([CRC32C, 0, 4, 0, 0, 0, 0].repeat(2));
+    let bytes = binary(PROXY, 0x11, &block);
+    let first = FIXED + block_v4().len() + 3;
+    // each is computed with zeros in its own place, so they are made equal by trying
+    let mut right = bytes.clone();
+    right[first..first + 4].copy_from_slice(&crc32c(bytes.iter().copied()).to_be_bytes());
+    assert_eq!(read(&right), Err(HeaderError::Values));
+}
+
 #[test]
 fn values_must_end_with_the_header() {
     let with = |values: &[u8]| read(&binary(PROXY, 0x11, &[&block_v4(), values].concat())).map(drop);

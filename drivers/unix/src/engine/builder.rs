@@ -10,6 +10,7 @@ use std::sync::Mutex;
 use std::thread;
 
 use lightcone_core::balance::{Balancer, POLLERS_MAX, Policy};
+use lightcone_core::poller::TopicStorage;
 use lightcone_core::{Address, Config, Handler, ListenerId, Rate, Slot, Timeouts, TimerStorage};
 
 use super::Engine;
@@ -373,7 +374,8 @@ impl<D: Driver> Builder<D> {
 /// error can be returned: a refusal on a poller's thread would panic or abort.
 fn try_memory<D>(config: &Config, pollers: usize) -> Result<(), Error> {
     let slot = size_of::<Slot<D>>() + size_of::<UnixConnectionEntry>();
-    let slots = slot.saturating_mul(config.sockets).saturating_add(TimerStorage::bytes(config.timers));
+    let lent = TimerStorage::bytes(config.timers) + TopicStorage::bytes(config.subscriptions, config.sockets);
+    let slots = slot.saturating_mul(config.sockets).saturating_add(lent);
     let bytes = slots.saturating_add(config.memory());
     // All are held until the end: the memory of the pollers must be available at the same time.
     let mut all = Vec::new();

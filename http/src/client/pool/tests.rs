@@ -10,7 +10,10 @@ use std::rc::Rc;
 use std::string::String;
 use std::vec::Vec;
 
-use lightcone_core::{Event, Outbox, PollerEvent, PollerId, Rejected, TimerError};
+use lightcone_core::{
+    Event, Lag, Outbox, PollerEvent, PollerId, Rejected, RoomError, SubscribeError, TimerError, Topic,
+    Unpublished,
+};
 
 use super::*;
 use crate::client::{BodyWriter, ClientRequest, ResponseHead, Uri};
@@ -121,6 +124,32 @@ impl Outbox<Message> for Dialler<'_, '_> {
 
     fn cancel_timer(&mut self, timer: TimerId) -> bool {
         self.cx.cancel_timer(timer)
+    }
+
+    fn publish(&mut self, message: Unpublished<Message>) -> Result<(), Rejected<Unpublished<Message>>> {
+        Err(Rejected::Gone(message))
+    }
+
+    fn subscribe(&mut self, _: Topic, _: Token) -> Result<(), SubscribeError> {
+        Err(SubscribeError::Unsupported)
+    }
+
+    fn unsubscribe(&mut self, _: Topic, _: Token) -> bool {
+        false
+    }
+
+    fn unsubscribe_all(&mut self, _: Token) -> usize {
+        0
+    }
+
+    fn subscribers(&self, _: Topic) -> usize {
+        0
+    }
+
+    fn count_lag(&mut self, _: Lag) {}
+
+    fn request_room(&mut self, at: PollerId, socket: Option<Token>) -> Result<(), RoomError> {
+        self.cx.outbox().request_room(at, socket)
     }
 }
 
