@@ -107,7 +107,9 @@ async def visit(program, lines, answers, path="/", protocols=(), ends=True):
                 assert found == answer + "\n", f"{found[:100]!r} in place of {answer[:100]!r}"
         if ends:
             client.stdin.close()
-        out, err = await asyncio.wait_for(client.communicate(), 20)
+        # `communicate` would close the standard input, also without anything to write.
+        out, err, _ = await asyncio.wait_for(
+            asyncio.gather(client.stdout.read(), client.stderr.read(), client.wait()), 20)
         assert out == b"", out[:100]
         return guest, client.returncode, err.decode()
 
