@@ -6,15 +6,19 @@
 //! ```
 //!
 //! At the end of the input, and on `SIGINT` and `SIGTERM`, it closes the connection and waits for the server to do the
-//! same. The exit status is 0 if the connection was closed in this way, and 1 otherwise.
+//! same. The exit status is 0 if the connection was closed in this way, and 1 otherwise: also if the server has closed it
+//! before the end of the input, or a signal came within a line, or the input or the output has failed.
+//!
+//! If the host has several addresses, they are tried in turn until one accepts the connect.
 
 use core::hash::BuildHasher;
+use core::net::SocketAddr;
 use core::time::Duration;
 use std::hash::RandomState;
 use std::io::{self, BufRead, Read, Write, stderr, stdout};
 use std::net::ToSocketAddrs;
 use std::process::ExitCode;
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
 use clap::Parser;
@@ -49,7 +53,7 @@ struct Options {
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = field)]
     headers: Vec<(String, String)>,
 
-    /// Seconds that a connect may take.
+    /// Seconds that a connect to one address may take.
     #[arg(long, value_name = "SECONDS", default_value_t = 10, allow_negative_numbers = true, value_parser = within::<u64>(1..=86_400))]
     connect_timeout: u64,
 }
@@ -70,13 +74,21 @@ enum Command {
 /// The source of the one connection.
 struct Terminal {
     options: Options,
+    /// The addresses of the host. The tag of a connect is the index of its address.
+    addresses: Vec<SocketAddr>,
     engine: Handle<RequestMessage<Command>>,
     /// To where the connection is announced when it is open.
-    opened: Sender<RequestId>,
+    opened: SyncSender<RequestId>,
     /// One place, which is free when the line before was sent: so the input is read no faster than the server reads.
     turns: SyncSender<()>,
-    /// Why the program ends with an error.
-    failures: Sender<String>,
+    /// Why the program ends with an error. One place: the first failure is reported, which others may follow.
+    failures: SyncSender<String>,
+}
+
+impl Terminal {
+    fn fail(&self, text: String) {
+        let _ = self.failures.try_send(text);
+    }
 }
 
 impl State for Terminal {
@@ -98,11 +110,18 @@ impl WebSocketSource for Terminal {
         if let Some(protocol) = response.protocol {
             let _ = writeln!(stderr(), "wscat: the subprotocol is {protocol}");
         }
-        Connection { unsent: None }
+        Connection { unsent: None, finished: false }
     }
 
-    fn failed(&mut self, _: u64, error: OpeningError, _: &mut Context<'_, RequestMessage<Command>>) {
-        let _ = self.failures.send(error.to_string());
+    /// Tries the next address after a refused connect. The failure of the last one is reported.
+    fn failed(&mut self, tag: u64, error: OpeningError, cx: &mut Context<'_, RequestMessage<Command>>) {
+        let next = usize::try_from(tag).ok().and_then(|at| self.addresses.get(at + 1));
+        if let (OpeningError::Refused(_), Some(next)) = (error, next)
+            && cx.connect(Address::Inet(*next), tag + 1).is_ok()
+        {
+            return;
+        }
+        self.fail(error.to_string());
         self.engine.shutdown(Duration::ZERO);
     }
 
@@ -115,6 +134,8 @@ impl WebSocketSource for Terminal {
 struct Connection {
     /// The command that waits for room, with the number of bytes of its line that were sent.
     unsent: Option<(Command, usize)>,
+    /// Whether no line follows: at the end of the input, or after a signal.
+    finished: bool,
 }
 
 impl Connection {
@@ -143,22 +164,26 @@ impl Connection {
 impl WebSocket<Terminal> for Connection {
     fn open(&mut self, channel: &mut Channel<'_, Terminal>) {
         let id = channel.id();
-        let _ = channel.state().opened.send(id);
+        let _ = channel.state().opened.try_send(id);
     }
 
-    /// Writes a message, whose last piece ends the line. While the standard output is blocked, the server waits.
-    fn receive(&mut self, message: Message<'_>, _: &mut Channel<'_, Terminal>) -> Result<(), Full> {
-        let end: &[u8] = if message.is_last() { b"\n" } else { b"" };
-        let mut out = stdout().lock();
-        let _ = match message.payload() {
-            Payload::Text(text) => out.write_all(text.as_bytes()),
-            Payload::Binary(bytes) => write!(out, "{}", bytes.escape_ascii()),
-        };
-        let _ = out.write_all(end).and_then(|()| out.flush());
+    /// Writes a message, whose last piece ends the line. While the standard output is blocked, the server waits. If
+    /// it fails, such as a pipe without a reader, the connection is closed.
+    fn receive(&mut self, message: Message<'_>, channel: &mut Channel<'_, Terminal>) -> Result<(), Full> {
+        if let Err(error) = print(message) {
+            channel.state().fail(format!("cannot write to the standard output: {error}"));
+            if channel.close(CloseCode::GOING_AWAY, "").is_err() {
+                channel.abort(); // there may never be room
+            }
+        }
         Ok(())
     }
 
     fn message(&mut self, command: Command, channel: &mut Channel<'_, Terminal>) {
+        if self.finished {
+            return; // the connection is about to be closed
+        }
+        self.finished = matches!(command, Command::Close);
         self.unsent = Some((command, 0));
         let _ = self.send_rest(channel); // the rest follows in `writable`
     }
@@ -167,17 +192,42 @@ impl WebSocket<Terminal> for Connection {
         let _ = self.send_rest(channel);
     }
 
+    /// Closes the connection after a signal. A line of which a part was sent remains incomplete.
+    fn shutdown(&mut self, channel: &mut Channel<'_, Terminal>) -> Result<(), Full> {
+        self.finished = true;
+        channel.close(CloseCode::GOING_AWAY, "")
+    }
+
     fn closed(&mut self, ending: Ending<'_>, channel: &mut Channel<'_, Terminal>) {
         let text = match ending {
-            Ending::Closed { code: None | Some(CloseCode::NORMAL | CloseCode::GOING_AWAY), .. } => return,
+            Ending::Closed { code: None | Some(CloseCode::NORMAL | CloseCode::GOING_AWAY), .. } => {
+                let within_line = matches!(self.unsent, Some((Command::Send(_), _)));
+                if self.finished && !within_line {
+                    return;
+                }
+                "the connection is closed, but not all of the input was sent".into()
+            }
             Ending::Closed { code: Some(code), reason } => {
                 format!("the server has closed the connection with code {}: {reason}", code.get())
             }
             Ending::Failed(violation) => format!("the server has violated the protocol: {violation}"),
             Ending::Lost | _ => "the connection is lost".into(),
         };
-        let _ = channel.state().failures.send(text);
+        channel.state().fail(text);
     }
+}
+
+/// Writes a message to the standard output.
+fn print(message: Message<'_>) -> io::Result<()> {
+    let mut out = stdout().lock();
+    match message.payload() {
+        Payload::Text(text) => out.write_all(text.as_bytes())?,
+        Payload::Binary(bytes) => write!(out, "{}", bytes.escape_ascii())?,
+    }
+    if message.is_last() {
+        out.write_all(b"\n")?;
+    }
+    out.flush()
 }
 
 /// Posts each line to the connection, as soon as the one before was sent, and then the end.
@@ -185,21 +235,25 @@ fn read_lines(
     engine: &Handle<RequestMessage<Command>>,
     opened: &Receiver<RequestId>,
     turns: &Receiver<()>,
-    failures: &Sender<String>,
+    failures: &SyncSender<String>,
 ) {
     let Ok(id) = opened.recv() else { return };
     let mut input = io::stdin().lock();
     loop {
         let mut line = Vec::new();
-        let read = input.by_ref().take(LINE_MAX + 2).read_until(b'\n', &mut line);
-        if !matches!(read, Ok(1..)) {
-            break;
+        match input.by_ref().take(LINE_MAX + 2).read_until(b'\n', &mut line) {
+            Ok(0) => break,
+            Ok(_) => {}
+            Err(error) => {
+                let _ = failures.try_send(format!("cannot read the standard input: {error}"));
+                break;
+            }
         }
         let end = line.iter().rposition(|byte| !b"\r\n".contains(byte)).map_or(0, |at| at + 1);
         line.truncate(end);
         let text = String::from_utf8(line).ok().filter(|text| text.len() as u64 <= LINE_MAX);
         let Some(text) = text else {
-            let _ = failures.send("a line is too long or no text; allowed: UTF-8 of up to 1 MiB".into());
+            let _ = failures.try_send("a line is too long or no text; allowed: UTF-8 of up to 1 MiB".into());
             break;
         };
         // There is room in the mailbox: one command at a time.
@@ -222,14 +276,15 @@ fn seed() -> [u8; 32] {
 fn run(options: Options) -> Result<(), String> {
     let uri = Uri::parse_ws(&options.uri).map_err(|error: UriError| error.to_string())?;
     let host = uri.host().to_owned();
-    let mut addresses =
+    let addresses =
         (&*host, uri.port()).to_socket_addrs().map_err(|error| format!("cannot resolve {host}: {error}"))?;
-    let address = addresses.next().ok_or_else(|| format!("{host} has no address"))?;
+    let addresses: Vec<_> = addresses.collect();
+    let first = *addresses.first().ok_or_else(|| format!("{host} has no address"))?;
 
     let connect = Some(Duration::from_secs(options.connect_timeout));
-    let (opened, to_open) = channel();
+    let (opened, to_open) = sync_channel(1);
     let (turns, to_send) = sync_channel(1);
-    let (failures, failed) = channel();
+    let (failures, failed) = sync_channel(1);
     let input_failures = failures.clone();
     let engine = Builder::new()
         .pollers(1)
@@ -237,6 +292,7 @@ fn run(options: Options) -> Result<(), String> {
         .start(move |poller| {
             let terminal = Terminal {
                 options: options.clone(),
+                addresses: addresses.clone(),
                 engine: poller.handle(),
                 opened: opened.clone(),
                 turns: turns.clone(),
@@ -252,7 +308,7 @@ fn run(options: Options) -> Result<(), String> {
     reader
         .spawn(move || read_lines(&handle, &to_open, &to_send, &input_failures))
         .map_err(|error| error.to_string())?;
-    engine.handle().connect(Address::Inet(address), 0).map_err(|error| error.to_string())?;
+    engine.handle().connect(Address::Inet(first), 0).map_err(|error| error.to_string())?;
     engine.join();
     failed.try_recv().map_or(Ok(()), Err)
 }

@@ -1,7 +1,9 @@
 //! Tests of the program `wscat`, run as a process.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "as in every test: a failure is a panic")]
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
+use std::net::ToSocketAddrs;
 use std::process::{Child, Command, Output, Stdio};
 
 use lightcone::endpoint::Endpoint;
@@ -16,13 +18,20 @@ impl<S: State> WebSocket<S> for Echo {
     fn receive(&mut self, message: Message<'_>, channel: &mut Channel<'_, S>) -> Result<(), Full> {
         match message.bytes() {
             b"leave" => channel.close(CloseCode::POLICY, "as you like"),
+            b"goodbye" => channel.close(CloseCode::NORMAL, ""),
             b"binary" => channel.send_binary(b"\x00\xff"),
             bytes => channel.send_fragment(message.kind(), message.is_first(), message.is_last(), bytes),
         }
     }
 }
 
-fn server() -> (Engine<lightcone::http::RequestMessage<core::convert::Infallible>>, String) {
+type Server = Engine<lightcone::http::RequestMessage<core::convert::Infallible>>;
+
+fn server() -> (Server, String) {
+    server_at("127.0.0.1:0").unwrap()
+}
+
+fn server_at(address: &str) -> Result<(Server, String), lightcone::Error> {
     let engine = Builder::new().pollers(1).start(|_poller| {
         Http::new()
             .get("/ws", |request, response| upgrade(&request, response, Echo))
@@ -35,19 +44,24 @@ fn server() -> (Engine<lightcone::http::RequestMessage<core::convert::Infallible
             .get("/foo", |_request, response| response.text("bar"))
     });
     let engine = engine.unwrap();
-    let listener = engine.listen("127.0.0.1:0").unwrap();
+    let listener = engine.listen(address)?;
     let Endpoint::Inet(address) = *listener.endpoint() else { panic!("an address of TCP") };
-    (engine, format!("ws://{address}"))
+    Ok((engine, format!("ws://{address}")))
 }
 
-fn start(arguments: &[&str]) -> Child {
+fn command(arguments: &[&str]) -> Command {
     let mut program = std::env::current_exe().unwrap();
     program.pop(); // deps
     program.pop();
     program.push("examples/wscat");
     let mut command = Command::new(program);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command.args(arguments).spawn().unwrap()
+    command.args(arguments);
+    command
+}
+
+fn start(arguments: &[&str]) -> Child {
+    command(arguments).spawn().unwrap()
 }
 
 fn wscat(arguments: &[&str], input: &str) -> Output {
@@ -75,6 +89,56 @@ fn lines_are_sent_and_messages_are_printed() {
     let output = wscat(&[&fields[..], &[&format!("{uri}/chat")]].concat(), "");
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert_eq!(text(&output.stderr), "wscat: the subprotocol is chat\n");
+}
+
+#[test]
+fn every_address_of_a_host_is_tried() {
+    let addresses = ("localhost", 0).to_socket_addrs().unwrap();
+    // Each server has a port of its own, which only its address accepts: all but the first need another try.
+    for address in addresses {
+        let Ok((_engine, uri)) = server_at(&address.to_string()) else { continue }; // a system without IPv6
+        let port = uri.rsplit(':').next().unwrap();
+        let output = wscat(&[&format!("ws://localhost:{port}/ws")], "");
+        assert!(output.status.success(), "{uri}: {}", text(&output.stderr));
+    }
+}
+
+#[test]
+fn a_server_that_closes_before_the_end_of_the_input_is_reported() {
+    let (_engine, uri) = server();
+    let mut child = start(&[&format!("{uri}/ws")]);
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(b"hello\ngoodbye\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(text(&output.stdout), "hello\n");
+    assert_eq!(text(&output.stderr), "wscat: the connection is closed, but not all of the input was sent\n");
+    assert_eq!(output.status.code(), Some(1));
+    drop(input);
+}
+
+#[test]
+fn an_input_that_cannot_be_read_is_no_end() {
+    let (_engine, uri) = server();
+    let mut command = command(&[&format!("{uri}/ws")]);
+    let directory = File::open(".").unwrap();
+    let output = command.stdin(directory).output().unwrap();
+    let error = text(&output.stderr);
+    assert!(error.starts_with("wscat: cannot read the standard input: "), "{error}");
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn an_output_that_fails_ends_the_program() {
+    let (_engine, uri) = server();
+    let mut child = start(&[&format!("{uri}/ws")]);
+    let mut input = child.stdin.take().unwrap();
+    drop(child.stdout.take());
+    input.write_all(b"hello\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    let error = text(&output.stderr);
+    assert!(error.starts_with("wscat: cannot write to the standard output: "), "{error}");
+    assert_eq!(output.status.code(), Some(1));
+    drop(input);
 }
 
 #[test]
