@@ -1,6 +1,6 @@
 //! WebSocket clients that converse with the echo server until all of their work is done.
 
-use core::cell::Cell;
+use core::cell::{Cell, RefCell};
 use core::convert::Infallible;
 use core::time::Duration;
 use std::rc::Rc;
@@ -27,8 +27,38 @@ struct Ledger {
     /// The number of connects to be made, and of conversations that are done.
     owed: Cell<u32>,
     done: Cell<u32>,
-    /// The tag of the next connect.
-    tags: Cell<u64>,
+    /// The callbacks of each connect. Its tag is the index.
+    connects: RefCell<Vec<Callbacks>>,
+}
+
+/// How often each callback of a connect was called.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+struct Callbacks {
+    failed: u32,
+    accept: u32,
+    /// Of the handler, and then of the source.
+    handler_closed: u32,
+    source_closed: u32,
+}
+
+impl Ledger {
+    /// Counts a callback.
+    fn count(&self, tag: u64, add: impl FnOnce(&mut Callbacks)) {
+        let mut connects = self.connects.borrow_mut();
+        let callbacks = usize::try_from(tag).ok().and_then(|tag| connects.get_mut(tag));
+        add(callbacks.unwrap_or_else(|| panic!("callbacks: no connect has the tag {tag}")));
+    }
+
+    /// Checks, after the end of the engines, that no callback is missing and none was called twice.
+    fn check_end(&self, work: u32) {
+        let failed = Callbacks { failed: 1, ..Callbacks::default() };
+        let opened = Callbacks { failed: 0, accept: 1, handler_closed: 1, source_closed: 1 };
+        for (tag, callbacks) in self.connects.borrow().iter().enumerate() {
+            assert!([failed, opened].contains(callbacks), "callbacks: connect {tag} has had {callbacks:?}");
+        }
+        let (owed, done) = (self.owed.get(), self.done.get());
+        assert!(done == work && owed == 0, "callbacks: {done} of {work} conversations done, {owed} are owed");
+    }
 }
 
 /// The clients of one poller.
@@ -47,10 +77,12 @@ impl Clients {
     /// Makes the connects that are owed, by whichever poller. Those for which there is no room follow later.
     fn connect(&mut self, cx: &mut Cx<'_>) {
         let ledger = &self.ledger;
-        while ledger.owed.get() > 0 && cx.connect(Address::Inet(server(1)), ledger.tags.get()).is_ok() {
-            ledger.tags.set(ledger.tags.get() + 1);
+        let mut connects = ledger.connects.borrow_mut();
+        while ledger.owed.get() > 0 && cx.connect(Address::Inet(server(1)), connects.len() as u64).is_ok() {
+            connects.push(Callbacks::default());
             ledger.owed.set(ledger.owed.get() - 1);
         }
+        drop(connects);
         self.connect_later(cx);
     }
 
@@ -79,6 +111,7 @@ impl WebSocketSource for Clients {
 
     fn accept(&mut self, tag: u64, _: &OpeningResponse<'_>) -> Talk {
         self.backoff.reset();
+        self.ledger.count(tag, |callbacks| callbacks.accept += 1);
         Talk { tag, received: 0, sent: Sent::Nothing }
     }
 
@@ -91,7 +124,7 @@ impl WebSocketSource for Clients {
         self.connect(cx);
     }
 
-    fn failed(&mut self, _: u64, error: OpeningError, cx: &mut Cx<'_>) {
+    fn failed(&mut self, tag: u64, error: OpeningError, cx: &mut Cx<'_>) {
         let by_network = matches!(
             error,
             OpeningError::Refused(_)
@@ -101,11 +134,13 @@ impl WebSocketSource for Clients {
                 | OpeningError::Stopping
         );
         assert!(by_network, "handshake: {error}");
+        self.ledger.count(tag, |callbacks| callbacks.failed += 1);
         self.ledger.owed.set(self.ledger.owed.get() + 1);
         self.connect_later(cx);
     }
 
-    fn closed(&mut self, _: u64, cx: &mut Cx<'_>) {
+    fn closed(&mut self, tag: u64, cx: &mut Cx<'_>) {
+        self.ledger.count(tag, |callbacks| callbacks.source_closed += 1);
         self.connect_later(cx); // if it ended too early
     }
 }
@@ -182,6 +217,7 @@ impl WebSocket<Clients> for Talk {
     fn closed(&mut self, ending: Ending<'_>, channel: &mut Channel<'_, Clients>) {
         let complete = self.received == channel.state().messages;
         let ledger = &channel.state().ledger;
+        ledger.count(self.tag, |callbacks| callbacks.handler_closed += 1);
         match ending {
             Ending::Closed { code: Some(CloseCode::NORMAL), .. } => {
                 assert!(complete, "closing: a conversation is closed after {} messages", self.received);
@@ -237,4 +273,5 @@ pub(super) fn run(sim: &mut Sim<'_>) {
         sim.run_for(Duration::from_millis(100));
     }
     sim.finish();
+    ledger.check_end(work);
 }
