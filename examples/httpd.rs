@@ -88,8 +88,8 @@ struct Options {
     #[arg(long, value_name = "ACTION", default_value = "refuse", requires = "proxy_protocol")]
     proxy_untrusted: UntrustedPeers,
 
-    /// Seconds between a signal to stop and the stop, in which the server goes on serving while /ready responds with 503,
-    /// so that a load balancer can notice.
+    /// Seconds between a signal to stop and the stop, in which the server goes on serving while /ready responds with
+    /// 503, so that a load balancer can notice.
     #[arg(long, value_name = "SECONDS", default_value_t = 0, allow_negative_numbers = true, value_parser = within::<u64>(0..=86_400))]
     ready_delay: u64,
 

@@ -23,7 +23,8 @@ use lightcone_examples::simulation::Scenario;
 #[derive(Parser, Debug)]
 #[command(name = "simulate", version)]
 struct Options {
-    /// Scenario to run: echo, http, chat, relay, reconnect, crowd, kv, pool, proxy, websocket, websocket-client or walk.
+    /// Scenario to run: echo, http, chat, relay, reconnect, crowd, kv, pool, proxy, websocket, websocket-client or
+    /// walk.
     #[arg(long, value_name = "NAME", default_value = "echo")]
     scenario: Scenario,
 

@@ -1,4 +1,5 @@
-//! Connects to a WebSocket, sends each line of the standard input as a message, and prints each message that comes back.
+//! Connects to a WebSocket, sends each line of the standard input as a message, and prints each message that comes
+//! back.
 //!
 //! ```sh
 //! cargo run -p lightcone-examples --example httpd        # in another terminal
@@ -6,8 +7,8 @@
 //! ```
 //!
 //! At the end of the input, and on `SIGINT` and `SIGTERM`, it closes the connection and waits for the server to do the
-//! same. The exit status is 0 if the connection was closed in this way, and 1 otherwise: also if the server has closed it
-//! before the end of the input, or a signal came within a line, or the input or the output has failed.
+//! same. The exit status is 0 if the connection was closed in this way, and 1 otherwise: also if the server has closed
+//! it before the end of the input, or a signal came within a line, or the input or the output has failed.
 //!
 //! If the host has several addresses, they are tried in turn until one accepts the connect.
 

@@ -11,8 +11,8 @@ use core::sync::atomic::{AtomicBool, Ordering};
 /// down](crate::Handle::shutdown). With the feature `signals`, `lightcone::drain_on_signals` does both.
 ///
 /// A stop that has begun is not taken back. A hand-over to a successor (`lightcone::hand_over_on_signal`) withdraws
-/// nothing, as there is always a process that accepts connections on the same sockets. Clones share one state, which any thread
-/// may read and change.
+/// nothing, as there is always a process that accepts connections on the same sockets. Clones share one state, which
+/// any thread may read and change.
 ///
 /// ```
 /// use lightcone::Readiness;

@@ -61,8 +61,8 @@ pub fn shutdown_on_signals<M: Send + 'static>(engine: Handle<M>, grace: Duration
 /// | the second | [`Handle::shutdown`] without grace time: connections end at once, also during the delay |
 /// | the third | the process exits with code 1, although a callback may still run |
 ///
-/// The delay should be a little longer than the balancer takes to notice: the interval of its checks times the number of
-/// checks that must fail. The thread looks for another signal every 20 ms while the delay lasts.
+/// The delay should be a little longer than the balancer takes to notice: the interval of its checks times the number
+/// of checks that must fail. The thread looks for another signal every 20 ms while the delay lasts.
 ///
 /// ```no_run
 /// use core::time::Duration;

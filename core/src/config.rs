@@ -48,17 +48,17 @@ pub struct Timeouts {
 
 /// A minimum rate of output, set with [`Timeouts::write_rate`].
 ///
-/// The rate is averaged over windows, which run only while output waits: when the system takes no more of it, and, after
-/// a staged close, while the system has not delivered all of it. So the rate does not apply to a socket that has nothing
-/// to send. At the end of a window, a socket whose peer has taken fewer bytes than the rate requires ends with
+/// The rate is averaged over windows, which run only while output waits: when the system takes no more of it, and,
+/// after a staged close, while the system has not delivered all of it. So the rate does not apply to a socket that has
+/// nothing to send. At the end of a window, a socket whose peer has taken fewer bytes than the rate requires ends with
 /// [`Timeout::WriteRate`](crate::Timeout::WriteRate), or, if only a staged close keeps it open, as when that has waited
 /// long enough. Otherwise the next window begins. A peer may pause if its average over the window is sufficient.
 ///
 /// A socket is checked eight times per window. The first check begins a window, and one that finds nothing queued ends
 /// it without a verdict. So a peer that is too slow from the start is cut off between one and one and a quarter `per`
 /// after the system took no more, and a peer that slows down later after at most two and a quarter. A check that comes
-/// late by more than a quarter of a window, as after a callback that took long, begins a new window without a verdict on
-/// the last: in that time nothing was sent that the peer could take. In a staged close, checks are
+/// late by more than a quarter of a window, as after a callback that took long, begins a new window without a verdict
+/// on the last: in that time nothing was sent that the peer could take. In a staged close, checks are
 /// [`linger`](Timeouts::linger) apart, and the cut is later by up to that time.
 ///
 /// Where the driver does not [report](crate::poller::Transport::undelivered) what the system has not delivered, the
@@ -207,9 +207,9 @@ pub struct Config {
     /// make room for a connect.
     ///
     /// Before a socket is evicted, the poller looks whether a request has just arrived, for which it needs a free input
-    /// block: with fewer [`input_blocks`](Self::input_blocks) than sockets, peers that hold all of them prevent eviction.
-    /// Eviction frees a slot, and with it whatever else a socket occupies, but a process that is out of descriptors does
-    /// not learn that a connection waits.
+    /// block: with fewer [`input_blocks`](Self::input_blocks) than sockets, peers that hold all of them prevent
+    /// eviction. Eviction frees a slot, and with it whatever else a socket occupies, but a process that is out of
+    /// descriptors does not learn that a connection waits.
     ///
     /// Eviction costs 8 bytes for each of [`sockets`](Self::sockets), and one more expiry of a socket's timer each time
     /// that the socket becomes idle.

@@ -658,8 +658,8 @@ impl<'a, M> Context<'a, M> {
     /// }
     /// ```
     ///
-    /// Request only after [`Rejected::Full`]: of a poller that has ended, there is an answer at once, and a handler that
-    /// requests again each time keeps its poller busy. A socket that is still connecting when there is room is not
+    /// Request only after [`Rejected::Full`]: of a poller that has ended, there is an answer at once, and a handler
+    /// that requests again each time keeps its poller busy. A socket that is still connecting when there is room is not
     /// notified.
     ///
     /// # Errors
@@ -761,8 +761,8 @@ impl<'a, M> Context<'a, M> {
     }
 
     /// Subscribes a socket of this poller to a topic, usually the one of the callback: from now on it gets what is
-    /// [published](Self::publish) to the topic as [`message`](Handler::message) events, including what still waits in the
-    /// mailbox of its poller. A message that its poller is delivering at this moment is not among them.
+    /// [published](Self::publish) to the topic as [`message`](Handler::message) events, including what still waits in
+    /// the mailbox of its poller. A message that its poller is delivering at this moment is not among them.
     ///
     /// The subscription ends by [`unsubscribe`](Self::unsubscribe) or with the socket. A socket that is subscribed
     /// already stays so, and gets each message once. The cost of these calls does not depend on the number of

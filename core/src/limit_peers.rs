@@ -12,8 +12,8 @@ use crate::sync::{PeerLimits, PeerPermit, PeerPlace};
 /// `R` is a pointer to the [`PeerLimits`] that all pollers share: an `Arc`, or a reference to a static. With `None`, no
 /// connection is rejected. Only accepted sockets with an IP address count, from `admit` until their slot is free again.
 /// A rejected connection is counted in [`Stats::rejected`](crate::Stats::rejected) and [`PeerLimits::refused`]; on
-/// worker threads and inside of a [`ProxyProtocol`](crate::proxy_protocol::ProxyProtocol), where the decision comes after
-/// the poller has admitted the socket, only in the latter.
+/// worker threads and inside of a [`ProxyProtocol`](crate::proxy_protocol::ProxyProtocol), where the decision comes
+/// after the poller has admitted the socket, only in the latter.
 ///
 /// ```
 /// use lightcone_core::LimitPeers;

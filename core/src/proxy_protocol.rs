@@ -48,7 +48,8 @@ pub enum Refusal {
     Late,
     /// The peer has ended its stream before the end of the header.
     Ended,
-    /// The connection has ended before the end of the header: by the peer's reset, a timeout of the engine, or its stop.
+    /// The connection has ended before the end of the header: by the peer's reset, a timeout of the engine, or its
+    /// stop.
     Lost(CloseReason),
     /// The wrapped handler has turned the original peer away.
     Handler,
@@ -76,8 +77,8 @@ impl fmt::Display for Refusal {
 /// address, and `open` follows. From then on [`Stream::peer`] returns the original address, and
 /// [`Context::local_address`] of this socket the address to which the client has connected. So an access log and limits
 /// of the peers apply to the client if they are inside of this handler, and to the proxy if they are outside; for
-/// example, [`LimitPeers`](crate::LimitPeers) belongs inside. If the header has [no addresses](Header::Direct), those of
-/// the connection itself remain. Only the peer address changes: limits of the engine and the balancer see the proxy.
+/// example, [`LimitPeers`](crate::LimitPeers) belongs inside. If the header has [no addresses](Header::Direct), those
+/// of the connection itself remain. Only the peer address changes: limits of the engine and the balancer see the proxy.
 ///
 /// `T` holds the prefixes of the peers that are trusted to send headers: an array, a slice, a `Vec`. A header is
 /// required from them; it is not detected, since otherwise the proxy's clients could send one themselves (section 2 of
@@ -318,7 +319,8 @@ impl<H: Handler, T: AsRef<[AddressPrefix]>> ProxyProtocol<H, T> {
                 socket.stream.set_deadline(Some(deadline));
             }
             Event::Close(reason) => (self.on_refusal)(&socket.stream.peer(), Refusal::Lost(*reason)),
-            // Only a broadcast can find a socket whose token no code has. The others do not come before anything was sent.
+            // Only a broadcast can find a socket whose token no code has. The others do not come before anything was
+            // sent.
             Event::Message(_) | Event::Writable | Event::Sent | Event::Room(_) | Event::Refused(_) => {}
         }
     }

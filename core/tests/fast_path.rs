@@ -1,5 +1,5 @@
-//! `FastPath::receive`, `Connection::receive` and `Connection::carry_out` behave like `received`, `run` and a driver's own sends;
-//! they differ only in cost.
+//! `FastPath::receive`, `Connection::receive` and `Connection::carry_out` behave like `received`, `run` and a driver's
+//! own sends; they differ only in cost.
 //!
 //! A failure prints its seed; `WALK_SEED=n cargo test -p lightcone-core --test fast_path` runs that seed alone.
 #![allow(

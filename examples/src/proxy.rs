@@ -13,9 +13,9 @@
 //! | the upstream ends the connection within the response | the end of the connection before that of the response |
 //! | the client resets its connection | (the connection to the upstream is reset) |
 //!
-//! A client holds a connection to an upstream from its request to the end of its response, so slow clients take those of
-//! the others: besides the limits of the server for a request, the program `proxy` sets a minimum rate at which a client
-//! has to accept its response (`--min-rate`).
+//! A client holds a connection to an upstream from its request to the end of its response, so slow clients take those
+//! of the others: besides the limits of the server for a request, the program `proxy` sets a minimum rate at which a
+//! client has to accept its response (`--min-rate`).
 //!
 //! When the proxy stops, requests of clients that are connected are served over the connections to upstreams that there
 //! are; those whose upstream has none get 503.

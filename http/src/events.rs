@@ -244,8 +244,8 @@ impl<S: State> EventWriter<'_, '_, S> {
         self.io.unsubscribe(topic)
     }
 
-    /// Schedules a call of [`EventFeed::advance`], as [`Transfer::wake_at`] does, but only until the feed is called again
-    /// for another reason, such as a heartbeat: each `advance` must set the time again.
+    /// Schedules a call of [`EventFeed::advance`], as [`Transfer::wake_at`] does, but only until the feed is called
+    /// again for another reason, such as a heartbeat: each `advance` must set the time again.
     pub const fn wake_at(&mut self, at: Instant) {
         self.wake = Some(at);
     }

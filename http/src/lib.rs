@@ -1,4 +1,5 @@
-//! An HTTP/1.1 server and client for `lightcone-core`: `no_std`, without I/O, and without a heap unless the feature `alloc` is on.
+//! An HTTP/1.1 server and client for `lightcone-core`: `no_std`, without I/O, and without a heap unless the feature
+//! `alloc` is on.
 //!
 //! ```
 //! use lightcone_http::Http;
@@ -115,8 +116,8 @@
 //! as panics unwind and the program runs on an engine or on workers, which catch them. The request is answered with a
 //! 500 if nothing of its response was written, and its connection ends. Otherwise the connection is reset, so that the
 //! response does not look complete. Requests that follow on the connection are not served. The request counts as failed
-//! or aborted, and its exchange is dropped. A log gets the outcome when the connection has ended; if the handler had not
-//! returned, without method and target.
+//! or aborted, and its exchange is dropped. A log gets the outcome when the connection has ended; if the handler had
+//! not returned, without method and target.
 //!
 //! The feature `alloc` adds bodies on the heap: `Request::collect_vec` collects a request body, chunked or not, up to a
 //! limit set by the route, and `Response::owned` takes ownership of a body and sends it piece by piece. `Reply::boxed`
@@ -131,7 +132,8 @@
 //! `[dev-dependencies]`.
 //!
 //! The feature `defmt` formats [`Status`], [`Method`], [`Flow`], [`Limits`], [`Fault`], [`RequestId`] and the limits,
-//! counts and errors of [`client`] for `defmt`, the logger of microcontrollers, and turns on the feature of that name of `lightcone-core`.
+//! counts and errors of [`client`] for `defmt`, the logger of microcontrollers, and turns on the feature of that name
+//! of `lightcone-core`.
 #![no_std]
 #![forbid(unsafe_code)]
 #![cfg_attr(

@@ -82,8 +82,8 @@ impl<M> RequestMessage<M> {
 /// The way of messages from a route, an exchange or a layer to other connections, from
 /// [`Transfer::outlet`](crate::Transfer::outlet) or over the [outbox](lightcone_core::Context::outbox) of a handler.
 ///
-/// Its methods are those of [`Transfer`](crate::Transfer) and of [`Context`](lightcone_core::Context), and have the same
-/// errors. What is posted and published is addressed: see [`RequestMessage`].
+/// Its methods are those of [`Transfer`](crate::Transfer) and of [`Context`](lightcone_core::Context), and have the
+/// same errors. What is posted and published is addressed: see [`RequestMessage`].
 pub struct Outlet<'a, S: State>(&'a mut dyn Outbox<RequestMessage<S::Message>>);
 
 impl<S: State> fmt::Debug for Outlet<'_, S> {

@@ -384,7 +384,8 @@ impl<S: State, R: Routes<S>> Http<S, R> {
             return;
         }
         turn.begins = true;
-        // A head that was held back has a block of its own, however short it is: the next request needs the exact check.
+        // A head that was held back has a block of its own, however short it is: the next request needs the exact
+        // check.
         turn.enough = 0;
         // A failed response has not sent `100 Continue`: whether the body follows is unknown, so the connection ends.
         if closes || failed && mode.has(ResponseMode::EXPECT_CONTINUE) {

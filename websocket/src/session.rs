@@ -411,8 +411,8 @@ impl<H> Session<H> {
         if retries && self.link.has(Link::STOPPING) {
             self.announce_stop(io);
         }
-        // What the peer waits for goes first, such as the answer to its ping: a handler that fills all room that there is
-        // would leave none for it.
+        // What the peer waits for goes first, such as the answer to its ping: a handler that fills all room that there
+        // is would leave none for it.
         if retries
             && self.link.has(Link::BLOCKED)
             && let Err(violation) = self.receive(io)

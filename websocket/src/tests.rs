@@ -408,7 +408,8 @@ fn a_message_that_goes_on_is_awaited_and_one_that_does_not_is_not() {
     assert_eq!(rig.receive(connection), [sent(Opcode::Binary, &message)]);
 }
 
-/// A control frame that is half there at each timer, and complete later, is a sign of life and no message that has begun.
+/// A control frame that is half there at each timer, and complete later, is a sign of life and no message that has
+/// begun.
 #[test]
 fn control_frames_in_two_parts_keep_a_connection() {
     let mut rig = rig();

@@ -2,8 +2,8 @@
 //!
 //! Most programs start from `lightcone`, which selects the platform's driver; use [`Builder`] directly to run
 //! over another one, as its example does. Each poller is a thread with a [`Shard`](lightcone_core::Shard), a handler
-//! and a [`Driver`](driver::Driver): it waits, receives, calls the handler, sends, and waits again. Each handler, socket
-//! and driver belongs to exactly one poller. Everything that crosses threads goes through a bounded mailbox.
+//! and a [`Driver`](driver::Driver): it waits, receives, calls the handler, sends, and waits again. Each handler,
+//! socket and driver belongs to exactly one poller. Everything that crosses threads goes through a bounded mailbox.
 //!
 //! | module | contents |
 //! | --- | --- |

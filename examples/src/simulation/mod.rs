@@ -134,8 +134,8 @@ impl FromStr for Scenario {
     }
 }
 
-/// Returns a drawn engine whose buffers hold the heads and responses of the scenarios: otherwise, a refusal would be the
-/// correct response.
+/// Returns a drawn engine whose buffers hold the heads and responses of the scenarios: otherwise, a refusal would be
+/// the correct response.
 fn http_engine(sim: &mut Sim<'_>) -> Engine {
     let drawn = sim.drawn_engine();
     let config = Config {

@@ -61,8 +61,8 @@ impl Display for EncodedEvent {
 /// Up to `N` events wait for a client that reads slowly, in addition to those in its output; what happens to further
 /// ones is determined by the [policy](LagPolicy). They take 16 bytes each in every connection of the server, unless the
 /// reply is [boxed](crate::Reply::boxed). A client whose stream cannot be subscribed, because the poller has as many
-/// [subscriptions](lightcone_core::Config::subscriptions) as it can keep, is disconnected. An event that is longer than a
-/// connection [can send](EventWriter::event_limit) is dropped there, and counted as such.
+/// [subscriptions](lightcone_core::Config::subscriptions) as it can keep, is disconnected. An event that is longer than
+/// a connection [can send](EventWriter::event_limit) is dropped there, and counted as such.
 ///
 /// ```
 /// use lightcone_http::{EncodedEvent, Http, LagPolicy, ServerEvent, State, Topic, TopicFeed};
@@ -118,7 +118,8 @@ where
     }
 
     fn message(&mut self, event: S::Message, events: &mut EventWriter<'_, '_, S>) -> Flow {
-        // One publisher must not end the streams of all clients. While the connection is ending, nothing is sent anyway.
+        // One publisher must not end the streams of all clients. While the connection is ending, nothing is sent
+        // anyway.
         if event.as_ref().as_str().len() > events.event_limit() && events.event_limit() > 0 {
             events.count_lag(Lag::Dropped);
             return Flow::More;

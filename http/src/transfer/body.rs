@@ -40,8 +40,8 @@ impl<S: State> Transfer<'_, S> {
         }
     }
 
-    /// Returns the maximum number of bytes that can be written at once, when nothing else is queued; 0 if the connection
-    /// is ending.
+    /// Returns the maximum number of bytes that can be written at once, when nothing else is queued; 0 if the
+    /// connection is ending.
     pub(crate) fn piece_limit(&self) -> usize {
         piece_limit(&self.output, *self.link.outgoing)
     }

@@ -14,8 +14,8 @@ use crate::status::Status;
 /// The minimum room in the output, in bytes, with which a request is started.
 pub(crate) const ROOM_MIN: usize = 256;
 
-/// Returns the room in the output if at least as much is free as is occupied: then a response of half of the limit fits.
-/// Otherwise requests `writable`.
+/// Returns the room in the output if at least as much is free as is occupied: then a response of half of the limit
+/// fits. Otherwise requests `writable`.
 #[inline(always)]
 pub(crate) fn room_for_answer(output: &mut Output<'_>) -> Option<usize> {
     let room = output.room();

@@ -1,7 +1,8 @@
-//! Headers of the PROXY protocol: the same result at every cut, and the one that a plain reader of a whole header finds.
+//! Headers of the PROXY protocol: the same result at every cut, and the one that a plain reader of a whole header
+//! finds.
 //!
-//! The first two bytes of an input select how the stream is made and the maximum. The rest is the stream, or the content
-//! of a header of version 2 whose lengths and checksum are right.
+//! The first two bytes of an input select how the stream is made and the maximum. The rest is the stream, or the
+//! content of a header of version 2 whose lengths and checksum are right.
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -1,5 +1,5 @@
-//! Tests of the pool on a real poller. The rig is that of servers: it accepts connections, each of which becomes the next
-//! one that the pool has asked for, so that a test plays all servers byte by byte.
+//! Tests of the pool on a real poller. The rig is that of servers: it accepts connections, each of which becomes the
+//! next one that the pool has asked for, so that a test plays all servers byte by byte.
 
 extern crate std;
 
