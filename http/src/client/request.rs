@@ -71,8 +71,8 @@ where
 ///     body: RequestBody::Length(4),
 ///     ..ClientRequest::get(Uri::parse("http://example.org:8080/notes?all")?)
 /// };
-/// let head = "POST /notes?all HTTP/1.1\r\nHost: example.org:8080\r\nContent-Type: text/plain\r\nContent-Length:
-/// 4\r\n\r\n"; assert_eq!(request.head()?.to_string(), head);
+/// let head = "POST /notes?all HTTP/1.1\r\nHost: example.org:8080\r\nContent-Type: text/plain\r\nContent-Length: 4\r\n\r\n";
+/// assert_eq!(request.head()?.to_string(), head);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Copy, Debug)]
