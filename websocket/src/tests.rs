@@ -113,6 +113,40 @@ impl WebSocket<App> for Plain {
     }
 }
 
+/// Answers each message with one that is as long as it says, and the message of the poller with one more than can be sent.
+struct Long;
+
+impl WebSocket<App> for Long {
+    const CONFIG: WebSocketConfig = Echo::CONFIG;
+
+    fn receive(&mut self, message: Message<'_>, channel: &mut Channel<'_, App>) -> Result<(), Full> {
+        channel.send_binary(&vec![7; message.to_string().parse().unwrap()])
+    }
+
+    fn message(&mut self, _: &'static str, channel: &mut Channel<'_, App>) {
+        assert_eq!(channel.send_binary(&vec![7; channel.output_limit() + 1]), Err(Full));
+    }
+
+    fn closed(&mut self, ending: Ending<'_>, channel: &mut Channel<'_, App>) {
+        channel.state().told.borrow_mut().push(format!("{ending:?}"));
+    }
+}
+
+/// After a message, sends frames that leave no room for any other, as soon as there is room.
+struct Filler;
+
+impl WebSocket<App> for Filler {
+    fn receive(&mut self, _: Message<'_>, channel: &mut Channel<'_, App>) -> Result<(), Full> {
+        self.writable(channel);
+        Ok(())
+    }
+
+    fn writable(&mut self, channel: &mut Channel<'_, App>) {
+        let frame = vec![7; channel.output_limit()];
+        while channel.send_binary(&frame).is_ok() {}
+    }
+}
+
 /// A server, and what its handlers have noted.
 struct Rig<H: Handler + 'static> {
     server: TestServer<H>,
@@ -130,6 +164,8 @@ fn rig_with(config: &Config) -> Rig<impl Handler<Message = RequestMessage<&'stat
     let http = Http::with(app)
         .get("/echo", |request, response| upgrade(&request, response, Echo))
         .get("/gate", |request, response| upgrade(&request, response, Gate))
+        .get("/long", |request, response| upgrade(&request, response, Long))
+        .get("/filler", |request, response| upgrade(&request, response, Filler))
         .fallback(|request, response| upgrade(&request, response, Plain))
         .get("/foo", |_request, response| response.text("bar"));
     Rig { server: TestServer::with_config(http, config), told, ids }
@@ -537,6 +573,46 @@ fn what_a_handler_refuses_waits_and_its_peer_is_not_given_up() {
     }
     assert_eq!((rig.server.is_ended(leaves), rig.server.is_ended(silent)), (true, false));
     assert_eq!(rig.told(), ["go", "Lost", "go"]);
+}
+
+#[test]
+fn an_answer_that_can_never_be_sent_ends_the_connection() {
+    let mut rig = rig_with(&Config { block_size: 1_024, output_limit: 2, ..CONFIG });
+    let most = 2_048 - 4; // the header of such a frame
+    let connection = rig.server.start(handshake_with("/long"));
+    rig.server.receive(connection);
+    rig.server.send(connection, &text(&most.to_string()));
+    assert_eq!(frames(&rig.server.receive(connection)), [sent(Opcode::Binary, &vec![7; most])]);
+    rig.server.send(connection, &text(&(most + 1).to_string()));
+    assert_eq!(rig.told.take(), ["Lost"]);
+    assert!(rig.server.is_ended(connection));
+}
+
+/// A message that is too long leaves nothing to wait for, so the peer is still asked for a sign of life.
+#[test]
+fn a_message_that_can_never_be_sent_keeps_no_peer_alive() {
+    let mut rig = rig();
+    let connection = rig.server.start(handshake_with("/long"));
+    rig.server.receive(connection);
+    let token = rig.server.token(connection).unwrap();
+    assert!(rig.server.post(token, RequestMessage::to_all("")));
+    rig.server.advance(Duration::from_secs(61));
+    assert_eq!(frames(&rig.server.receive(connection)), [sent(Opcode::Ping, b"")]);
+    rig.server.advance(Duration::from_secs(11));
+    assert_eq!(rig.told.take(), ["Lost"]);
+}
+
+#[test]
+fn a_handler_that_fills_the_output_leaves_room_for_the_answer_to_a_ping() {
+    let mut rig = rig_with(&Config { block_size: 1_024, output_limit: 2, ..CONFIG });
+    let connection = rig.server.start(handshake_with("/filler"));
+    rig.server.send(connection, &[text("begin"), frame(true, Opcode::Ping, b"there?")].concat());
+    let mut bytes = Vec::new();
+    while bytes.len() < 20_000 {
+        bytes.extend(rig.server.receive(connection));
+    }
+    let pong = [0x8a, 6, b't', b'h', b'e', b'r', b'e', b'?'];
+    assert!(bytes.windows(pong.len()).any(|window| window == pong));
 }
 
 #[test]

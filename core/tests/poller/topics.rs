@@ -351,6 +351,10 @@ fn a_poller_that_has_ended_is_passed_over_and_without_any_the_message_comes_back
     }
     assert!(pollers[2].poller.close_mailboxes());
     let Err(Rejected::Gone(message)) = publish() else { panic!("no poller is left") };
+    // nor is there one for the rest of a message that names one beyond the last
+    let mut rest = Unpublished::new(NEWS, Note::new(7), Note::clone);
+    rest.set_poller(PollerId(200));
+    assert!(matches!(group.publish(rest, None), Err(Rejected::Gone(_))));
     assert_eq!(message.into_message().0, 6);
     stop(pollers);
 }

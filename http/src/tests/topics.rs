@@ -39,6 +39,21 @@ impl EventFeed<App> for Once {
     }
 }
 
+/// Subscribes by the outlet, as a layer does, and ends after its first event.
+struct Layered;
+
+impl Exchange<App> for Layered {
+    fn advance(&mut self, io: &mut Transfer<'_, App>) -> Flow {
+        let token = io.token();
+        assert!(io.outlet().subscribe(NEWS, token).is_ok());
+        Flow::More
+    }
+
+    fn message(&mut self, _: EncodedEvent, _: &mut Transfer<'_, App>) -> Flow {
+        Flow::Done
+    }
+}
+
 /// A stream that has subscribed to nothing, and sends every message.
 struct Open;
 
@@ -67,6 +82,7 @@ fn http() -> Http<App, impl crate::Routes<App>> {
         .get("/all", |request, response| request.events(response, feed::<3>(NEWS, LagPolicy::Disconnect)))
         .get("/sport", |request, response| request.events(response, feed::<1>(SPORT, LagPolicy::DropOldest)))
         .get("/once", |request, response| request.events(response, Once))
+        .get("/layered", |_request, response| response.stream(Some(0), Layered))
         .get("/open", |_request, response| response.stream(None, Open))
         .get("/count", |request, response| response.display(request.subscribers(NEWS)))
         .post("/news/{text}", |mut request, response| {
@@ -75,6 +91,11 @@ fn http() -> Http<App, impl crate::Routes<App>> {
                 Ok(()) => response.status(204).empty(),
                 Err(_) => response.refuse(503),
             }
+        })
+        .post("/exact/{length}", |mut request, response| {
+            let event = event(&"x".repeat(request.parse_param("length").unwrap()));
+            assert!(request.publish(NEWS, event).is_ok());
+            response.status(204).empty()
         })
         .post("/long/{text}", |mut request, response| {
             let event = event(&request.param("text").repeat(400));
@@ -132,6 +153,29 @@ fn a_subscription_ends_with_its_stream_although_the_connection_goes_on() {
     post(&mut server, "/news/b");
     assert_eq!(server.partial(connection).unwrap().text(), "");
     assert_eq!((stats(&server).published, stats(&server).delivered), (2, 1));
+}
+
+#[test]
+fn a_subscription_of_a_layer_ends_with_its_exchange() {
+    let mut server = server();
+    let connection = server.start(TestRequest::get("/layered"));
+    assert_eq!(count(&mut server), "1");
+    post(&mut server, "/news/a");
+    assert_eq!(count(&mut server), "0");
+    assert_eq!(server.response(connection).unwrap().status(), 200);
+}
+
+#[test]
+fn an_event_that_can_never_be_sent_is_dropped_and_ends_no_stream() {
+    let mut server = small();
+    let stream = server.start(TestRequest::get("/news"));
+    let limit = 1_024 - 17; // what a chunk needs besides
+    for length in [limit - "data: \n\n".len(), limit + 1 - "data: \n\n".len()] {
+        post(&mut server, &format!("/exact/{length}"));
+    }
+    post(&mut server, "/news/b");
+    assert_eq!(events(&mut server, stream), "xb");
+    assert_eq!((stats(&server).dropped, count(&mut server).as_str()), (1, "1"));
 }
 
 #[test]

@@ -343,6 +343,10 @@ mod tests {
             let fields = fields.map(|(name, value)| (name.as_bytes(), value.as_bytes()));
             assert_eq!(check_response(fields, &accept, "b , a"), Err(ResponseError::Protocol), "{protocol}");
         }
+        let fields = GOOD.map(|line| line.split_once(": ").unwrap());
+        let fields = fields.into_iter().chain([("Sec-WebSocket-Protocol", "")]);
+        let fields = fields.map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+        assert_eq!(check_response(fields, &accept, ""), Err(ResponseError::Protocol), "nothing was offered");
         let twice = [GOOD[0], GOOD[1], GOOD[2], "Sec-WebSocket-Protocol: a", "Sec-WebSocket-Protocol: b"];
         assert_eq!(check(&twice), Err(ResponseError::Protocol));
         assert_eq!(and("Sec-WebSocket-Extensions: permessage-deflate"), Err(ResponseError::Extension));
