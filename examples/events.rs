@@ -68,7 +68,8 @@ pub(crate) fn server() -> impl Handler<Message: Send> {
                 let event = EncodedEvent::new(&ServerEvent::new(number).name("number"));
                 match event.map(|event| request.publish(NUMBERS, event)) {
                     Ok(Ok(())) => response.status(204).empty(),
-                    _ => response.refuse(503), // a mailbox is full
+                    // a mailbox is full: the pollers before that one have the event, and those after it do not
+                    _ => response.refuse(503),
                 }
             }
             Err(error) => response.bad_parameter(&error),

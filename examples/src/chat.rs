@@ -7,7 +7,8 @@
 //!   lines that it has missed, and then those that wait. Missed lines are also counted in [`Counts`]. Meanwhile the
 //!   engine does not read from it.
 //! - If a poller's mailbox is full, senders wait and receivers do not: until the waiting line has been published, no
-//!   socket of the sender's poller is read. So at most one line per poller waits, and no line is lost or duplicated.
+//!   socket of the sender's poller is read. So at most one line per poller waits, and no line is lost or duplicated,
+//!   except for one that waits when its poller ends.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
@@ -15,7 +16,8 @@ use std::sync::Arc;
 
 use lightcone::framing::{FrameState, Lines};
 use lightcone::{
-    Address, Backlog, Context, Handler, LagPolicy, Origin, Rejected, Socket, Topic, Unpublished,
+    Address, Backlog, CloseReason, Context, Handler, LagPolicy, Origin, Rejected, Socket, TimerId, Topic,
+    Unpublished,
 };
 
 /// The longest line, without its line end.
@@ -79,6 +81,13 @@ impl Chat {
         self.waiting.is_none()
     }
 
+    /// Publishes the waiting line although its sender may have left: tries again until it has been published.
+    fn publish_last(&mut self, cx: &mut Context<'_, Line>) {
+        if !self.go_on(cx) {
+            let _ = cx.set_timer(cx.now() + RETRY, 0); // if none is free, another socket's event publishes it
+        }
+    }
+
     /// Publishes all complete lines of a participant until a mailbox is full.
     fn listen_to(&mut self, socket: &mut Socket<'_, Person>, cx: &mut Context<'_, Line>) {
         while self.go_on(cx) {
@@ -135,6 +144,14 @@ impl Handler for Chat {
     fn writable(&mut self, socket: &mut Socket<'_, Person>, cx: &mut Context<'_, Line>) {
         catch_up(socket);
         self.listen_to(socket, cx);
+    }
+
+    fn timer(&mut self, _: TimerId, _: u64, cx: &mut Context<'_, Line>) {
+        self.publish_last(cx);
+    }
+
+    fn close(&mut self, _: &mut Socket<'_, Person>, _: CloseReason, cx: &mut Context<'_, Line>) {
+        self.publish_last(cx);
     }
 }
 

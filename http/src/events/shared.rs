@@ -85,7 +85,7 @@ impl Display for EncodedEvent {
 ///         };
 ///         match request.publish(NEWS, event) {
 ///             Ok(()) => response.status(204).empty(),
-///             Err(_) => response.refuse(503), // a mailbox is full
+///             Err(_) => response.refuse(503), // a mailbox is full; an exchange could publish the rest
 ///         }
 ///     });
 /// # drop(server);
