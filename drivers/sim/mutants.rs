@@ -587,7 +587,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "            if slot.control.is_idle() {\n                return self.token(index);",
         "            if slot.control.is_idle() {\n                let now = self.now.tick();\n                \
          let idle = |other: &u32| self.slots.get(*other).is_some_and(|slot| slot.control.is_idle() && \
-         at_or_before(self.idle.due(slot.control.seen), now));\n                let other = \
+         crate::time::at_or_before(self.idle.due(slot.control.seen), now));\n                let other = \
          (0..self.slots.used() as u32).rev().find(idle).filter(|_| MUTATED);\n                return \
          self.token(other.unwrap_or(index));",
     ),

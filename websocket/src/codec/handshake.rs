@@ -179,6 +179,7 @@ pub fn check_response<'f>(
     let (mut accepts, mut protocols, mut protocol) = (0_u32, 0_u32, None);
     for (name, value) in fields {
         let is = |wanted: &str| name.eq_ignore_ascii_case(wanted.as_bytes());
+        // As RFC 6455, 4.1 words it: a client gets one value in fields where a server gets a list.
         if is("upgrade") {
             if !value.eq_ignore_ascii_case(b"websocket") {
                 return Err(ResponseError::Upgrade);
@@ -200,6 +201,7 @@ pub fn check_response<'f>(
             return Err(ResponseError::Extension);
         }
     }
+    // In the order of that section, so that the error names the first rule.
     match () {
         () if upgrades == 0 => Err(ResponseError::Upgrade),
         () if !agrees => Err(ResponseError::Connection),
