@@ -74,12 +74,15 @@ fn serve<H: Handler + 'static>(rig: &mut Rig<H>, input: &[u8], cut: usize) -> (S
     (answer, open)
 }
 
+/// Fewer on an emulated board, where they take minutes.
+const INPUTS: usize = if cfg!(target_os = "none") { 5_000 } else { 50_000 };
+
 #[test]
-fn fifty_thousand_mutated_inputs() {
+fn mutated_inputs() {
     let seed = Random::seed();
     let mut random = Random::new(seed);
     let mut rig = Rig::untimed(server());
-    for _ in 0..50_000 {
+    for _ in 0..INPUTS {
         let input = input(&mut random);
         let (whole, open) = serve(&mut rig, &input, usize::MAX);
         assert!(!whole.contains("HTTP/1.1 500"), "seed {seed}: {}", input.escape_ascii());
