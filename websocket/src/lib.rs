@@ -94,8 +94,6 @@ extern crate std;
 
 mod channel;
 mod client;
-#[cfg(test)]
-mod client_tests;
 mod codec;
 mod layer;
 mod session;

@@ -15,12 +15,15 @@ use lightcone_core::{Config, Handler};
 use lightcone_http::testing::{TestRequest, TestServer};
 use lightcone_http::{ChainEnd, Done, Either, Full, Http, HttpConnection, RequestId, RequestMessage, State};
 
+use self::wire::{Frame, conversation, sent};
 use crate::{
-    Channel, CloseCode, Ending, FrameHeader, Mask, Message, MessageLimits, Opcode, Role, WebSocket,
-    WebSocketConfig, WebSocketExchange, upgrade,
+    Channel, CloseCode, Ending, Message, MessageLimits, Opcode, Role, WebSocket, WebSocketConfig,
+    WebSocketExchange, upgrade,
 };
 
+mod client;
 mod topics;
+mod wire;
 
 const CONFIG: Config = TestServer::<Http<(), ChainEnd>>::CONFIG;
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
@@ -189,12 +192,7 @@ fn ask_for_upgrade(request: TestRequest) -> TestRequest {
 
 /// Encodes a frame of a client.
 fn frame(fin: bool, opcode: Opcode, payload: &[u8]) -> Vec<u8> {
-    let key = Mask::new([0x37, 0xfa, 0x21, 0x3d]);
-    let header = FrameHeader { fin, opcode, mask: Some(key), length: payload.len() as u64 };
-    let mut masked = payload.to_vec();
-    let mut mask = key;
-    mask.apply(&mut masked);
-    [header.encode().as_bytes(), &masked].concat()
+    wire::frame(Role::Client, fin, opcode, payload)
 }
 
 fn text(text: &str) -> Vec<u8> {
@@ -205,21 +203,9 @@ fn close(code: u16) -> Vec<u8> {
     frame(true, Opcode::Close, &code.to_be_bytes())
 }
 
-/// Divides what a server has sent into frames: opcodes and payloads, with the fragments of a message joined.
-fn frames(mut bytes: &[u8]) -> Vec<(Opcode, Vec<u8>)> {
-    let mut frames: Vec<(Opcode, Vec<u8>)> = Vec::new();
-    while let Some((header, size)) = FrameHeader::parse(bytes, Role::Client).unwrap() {
-        let end = size + usize::try_from(header.length).unwrap();
-        let payload = &bytes[size..end];
-        if header.opcode == Opcode::Continuation {
-            frames.last_mut().unwrap().1.extend_from_slice(payload);
-        } else {
-            frames.push((header.opcode, payload.to_vec()));
-        }
-        bytes = &bytes[end..];
-    }
-    assert!(bytes.is_empty(), "an incomplete frame");
-    frames
+/// Divides what a server has sent into frames.
+fn frames(bytes: &[u8]) -> Vec<Frame> {
+    wire::frames(Role::Client, bytes)
 }
 
 impl<H: Handler<Message = RequestMessage<&'static str>>> Rig<H> {
@@ -243,33 +229,9 @@ impl<H: Handler<Message = RequestMessage<&'static str>>> Rig<H> {
     }
 }
 
-fn sent(opcode: Opcode, payload: &[u8]) -> (Opcode, Vec<u8>) {
-    (opcode, payload.to_vec())
-}
-
 #[test]
 fn a_conversation_in_all_cuts() {
-    let long = "ä€".repeat(700);
-    let stream = [
-        text("hello"),
-        frame(false, Opcode::Text, "\u{1f600}".as_bytes().split_at(2).0),
-        frame(true, Opcode::Ping, b"are you there?"),
-        frame(true, Opcode::Continuation, "\u{1f600}".as_bytes().split_at(2).1),
-        frame(true, Opcode::Pong, b""),
-        frame(true, Opcode::Binary, b"\xff"),
-        text(&long),
-        frame(true, Opcode::Close, b"\x0f\xa0bye"),
-        text("not read any more"),
-    ]
-    .concat();
-    let expected = [
-        sent(Opcode::Text, b"hello"),
-        sent(Opcode::Pong, b"are you there?"),
-        sent(Opcode::Text, "\u{1f600}".as_bytes()),
-        sent(Opcode::Binary, b"\xff"),
-        sent(Opcode::Text, long.as_bytes()),
-        sent(Opcode::Close, b"\x0f\xa0"),
-    ];
+    let (stream, expected) = conversation(Role::Client);
     let request = handshake().to_bytes();
     let all = [&request[..], &stream].concat();
     // The handshake and the frames may arrive at once.

@@ -1,8 +1,6 @@
 //! The client on a real poller. The rig is that of servers: it accepts connections, and here the accepted side is the
 //! client, so that a test plays the server byte by byte, or joins the client with a server of this crate.
 
-extern crate std;
-
 use std::cell::RefCell;
 use std::format;
 use std::rc::Rc;
@@ -19,6 +17,7 @@ use lightcone_http::client::{RequestFields, Uri};
 use lightcone_http::testing::TestServer;
 use lightcone_http::{ChainEnd, Full, Http, RequestId, RequestMessage, State};
 
+use super::wire::{self, Frame, conversation, sent};
 use crate::codec::header::{CONTROL_MAX, HEADER_MAX};
 use crate::{
     AcceptKey, CAPACITY_MIN, Channel, CloseCode, Ending, FrameHeader, Mask, MaskSource, Message,
@@ -227,8 +226,7 @@ fn response(lines: &str) -> Vec<u8> {
 
 /// Encodes a frame of a server.
 fn frame(fin: bool, opcode: Opcode, payload: &[u8]) -> Vec<u8> {
-    let header = FrameHeader { fin, opcode, mask: None, length: payload.len() as u64 };
-    [header.encode().as_bytes(), payload].concat()
+    wire::frame(Role::Server, fin, opcode, payload)
 }
 
 fn text(text: &str) -> Vec<u8> {
@@ -239,29 +237,9 @@ fn close(code: u16) -> Vec<u8> {
     frame(true, Opcode::Close, &code.to_be_bytes())
 }
 
-fn sent(opcode: Opcode, payload: &[u8]) -> (Opcode, Vec<u8>) {
-    (opcode, payload.to_vec())
-}
-
-/// Divides what a client has sent into frames: opcodes and payloads, with the fragments of a message joined. Each frame
-/// has a mask of its own.
-fn frames(mut bytes: &[u8]) -> Vec<(Opcode, Vec<u8>)> {
-    let mut frames: Vec<(Opcode, Vec<u8>)> = Vec::new();
-    let mut last = None;
-    while let Some((header, size)) = FrameHeader::parse(bytes, Role::Server).unwrap() {
-        assert_ne!(last.replace(header.mask), Some(header.mask), "the mask of the frame before");
-        let end = size + usize::try_from(header.length).unwrap();
-        let mut payload = bytes[size..end].to_vec();
-        header.mask.unwrap().apply(&mut payload);
-        if header.opcode == Opcode::Continuation {
-            frames.last_mut().unwrap().1.extend_from_slice(&payload);
-        } else {
-            frames.push((header.opcode, payload));
-        }
-        bytes = &bytes[end..];
-    }
-    assert!(bytes.is_empty(), "an incomplete frame");
-    frames
+/// Divides what a client has sent into frames.
+fn frames(bytes: &[u8]) -> Vec<Frame> {
+    wire::frames(Role::Server, bytes)
 }
 
 impl Rig {
@@ -322,35 +300,9 @@ fn requests_that_are_mistakes_of_the_program_are_not_sent() {
     }
 }
 
-/// A conversation with everything that may occur, in frames of a server.
-fn conversation() -> (Vec<u8>, Vec<(Opcode, Vec<u8>)>) {
-    let long = "ä€".repeat(700);
-    let stream = [
-        text("hello"),
-        frame(false, Opcode::Text, "\u{1f600}".as_bytes().split_at(2).0),
-        frame(true, Opcode::Ping, b"are you there?"),
-        frame(true, Opcode::Continuation, "\u{1f600}".as_bytes().split_at(2).1),
-        frame(true, Opcode::Pong, b""),
-        frame(true, Opcode::Binary, b"\xff"),
-        text(&long),
-        frame(true, Opcode::Close, b"\x0f\xa0bye"),
-        text("not read any more"),
-    ]
-    .concat();
-    let expected = vec![
-        sent(Opcode::Text, b"hello"),
-        sent(Opcode::Pong, b"are you there?"),
-        sent(Opcode::Text, "\u{1f600}".as_bytes()),
-        sent(Opcode::Binary, b"\xff"),
-        sent(Opcode::Text, long.as_bytes()),
-        sent(Opcode::Close, b"\x0f\xa0"),
-    ];
-    (stream, expected)
-}
-
 #[test]
 fn a_conversation_in_all_cuts() {
-    let (stream, expected) = conversation();
+    let (stream, expected) = conversation(Role::Server);
     // The response, after an interim one, and the frames may arrive at once.
     let interim = b"HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n";
     let all = [&interim[..], &response("Server: b\r\n"), &stream].concat();
