@@ -12,11 +12,15 @@ const SOCKETS: usize = 64;
 const SEED: u32 = 5;
 
 fn table(capacity: usize) -> TopicTable<'static> {
+    table_of(SEED, capacity)
+}
+
+fn table_of(seed: u32, capacity: usize) -> TopicTable<'static> {
     let storage = TopicStorage::new(
         Box::leak(Box::new_uninit_slice(capacity)),
         Box::leak(Box::new_uninit_slice(SOCKETS)),
     );
-    TopicTable::new(storage, capacity, SOCKETS, SEED).unwrap()
+    TopicTable::new(storage, capacity, SOCKETS, seed).unwrap()
 }
 
 /// The token of a socket at a place, in its first generation.
@@ -44,6 +48,21 @@ fn subscribers_are_reached_in_the_order_in_which_they_have_subscribed() {
     );
     assert_eq!([1, 2, 3].map(|topic| table.members(Topic(topic))), [3, 1, 0]);
     assert_eq!(table.stats.subscriptions(), 4);
+}
+
+/// The numbers of topics may come from a client.
+#[test]
+fn topics_chosen_for_one_bucket_of_an_engine_are_spread_in_another() {
+    let [mut known, mut attacked] = [1, 2].map(|seed| table_of(seed, 64));
+    for place in 0..64 {
+        assert_eq!(known.subscribe(Topic(place), socket(0)), Ok(()));
+        assert_eq!(attacked.subscribe(Topic(place), socket(0)), Ok(()));
+    }
+    let chosen = (0..).map(Topic).filter(|topic| known.bucket_of(*topic) == 7).take(64);
+    let mut buckets: Vec<u32> = chosen.map(|topic| attacked.bucket_of(topic)).collect();
+    buckets.sort_unstable();
+    buckets.dedup();
+    assert!(buckets.len() > 20, "{buckets:?}");
 }
 
 #[test]
