@@ -15,7 +15,7 @@ use crate::connection::{
 };
 use crate::exchange::Flow;
 use crate::http::{Http, ServerState};
-use crate::message::{RequestId, RequestMessage};
+use crate::message::{Outlet, RequestId, RequestMessage};
 use crate::method::Method;
 use crate::mode::ResponseMode;
 use crate::parse::chunked::Count;
@@ -267,7 +267,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         phase: &mut RequestPhase<R::Body>,
         input: &mut Input<'_>,
         output: &mut Output<'_>,
-        turn: &mut ServeTurn<'_, S>,
+        turn: &mut ServeTurn<'_, '_, S>,
     ) -> ServeStep {
         let bytes = input.bytes();
         let mut rest = bytes;
@@ -348,13 +348,13 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         found: RouteMatch,
         mode: ResponseMode,
         output: &mut Output<'_>,
-        turn: &mut ServeTurn<'_, S>,
+        turn: &mut ServeTurn<'_, '_, S>,
     ) -> Reply<R::Body> {
         turn.tally.requests += 1;
         turn.mode = mode;
         let ServerState { state, scratch, .. } = &mut self.parts;
         scratch.extra.clear();
-        let (connected, outlet) = (&turn.connected, turn.outlet.reborrow());
+        let (connected, outlet) = (&turn.connected, Outlet::new(turn.cx.outbox()));
         let call = Call { head, connected, state, outlet, output, scratch, hooks: None, mode };
         self.routes.call(found, call)
     }
@@ -368,7 +368,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         reply: Reply<R::Body>,
         asked: RequestFacts,
         output: &mut Output<'_>,
-        turn: &mut ServeTurn<'_, S>,
+        turn: &mut ServeTurn<'_, '_, S>,
     ) {
         let RequestFacts { incoming, mut mode } = asked;
         let Unusual { exchange, status, mut outgoing, failed, closes } =
@@ -414,7 +414,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         phase: &mut RequestPhase<R::Body>,
         input: &mut Input<'_>,
         output: &mut Output<'_>,
-        turn: &mut ServeTurn<'_, S>,
+        turn: &mut ServeTurn<'_, '_, S>,
     ) -> ServeStep {
         turn.begins = false;
         let missed = [
@@ -439,7 +439,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         phase: &mut RequestPhase<R::Body>,
         input: &mut Input<'_>,
         output: &mut Output<'_>,
-        turn: &mut ServeTurn<'_, S>,
+        turn: &mut ServeTurn<'_, '_, S>,
         cause: Cause<S::Message>,
     ) -> ServeStep {
         let RequestPhase::Exchanging(busy) = phase else { unreachable!("no request is in progress") };
@@ -476,8 +476,8 @@ impl<S: State, R: Routes<S>> Http<S, R> {
                 keeps_trailers,
             };
             let tools = ServerContext { limits, scratch, connected: &turn.connected, hooks: None };
-            let mut io =
-                Transfer { state, outlet: turn.outlet.reborrow(), output: output.reborrow(), link, tools };
+            let (outlet, output) = (Outlet::new(turn.cx.outbox()), output.reborrow());
+            let mut io = Transfer { state, outlet, output, link, tools };
             // Input that arrived since the last call may start with chunk framing: `body` returns data only after it.
             io.decode();
             let advance = |exchange| self.routes.advance(exchange, cause, &mut io);
@@ -531,7 +531,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         busy: &mut Exchanging<R::Body>,
         mode: ResponseMode,
         output: &mut Output<'_>,
-        turn: &mut ServeTurn<'_, S>,
+        turn: &mut ServeTurn<'_, '_, S>,
         status: Status,
     ) -> ServeStep {
         turn.tally.refusal = Some(status);
@@ -551,7 +551,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
     /// Ends the connection and reports the request as aborted, if it is still in progress.
     #[cold]
     #[inline(never)]
-    fn cut(&mut self, busy: &mut Exchanging<R::Body>, turn: &mut ServeTurn<'_, S>) -> ServeStep {
+    fn cut(&mut self, busy: &mut Exchanging<R::Body>, turn: &mut ServeTurn<'_, '_, S>) -> ServeStep {
         turn.keep_subscriptions(&mut busy.flags, false, true);
         if let Some(mut exchange) = busy.exchange.take() {
             let news = if busy.outgoing == PackedBody::Deferred { Report::Both } else { Report::Ended };
@@ -571,7 +571,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         &mut self,
         bytes: &[u8],
         output: &mut Output<'_>,
-        turn: &mut ServeTurn<'_, S>,
+        turn: &mut ServeTurn<'_, '_, S>,
         status: Status,
     ) -> ServeStep {
         turn.tally.refusal = Some(status);
@@ -598,7 +598,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         exchange: Option<&mut R::Body>,
         news: Report,
         answer: Answer,
-        turn: &mut ServeTurn<'_, S>,
+        turn: &mut ServeTurn<'_, '_, S>,
     ) {
         let status = answer.status;
         if news != Report::Ended && status.code() >= 400 && status != Status::CLIENT_CLOSED_REQUEST {

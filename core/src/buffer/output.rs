@@ -452,6 +452,11 @@ impl Output<'_> {
     #[inline]
     pub fn append(&mut self, n: usize) -> Result<&mut [u8], Full> {
         if n > self.chain.left as usize || self.most == 0 {
+            if n <= self.pool.size()
+                && let Some(at) = self.begin_hot(n)
+            {
+                return self.pool.memory.get_mut(at as usize..at as usize + n).ok_or(Full);
+            }
             self.grow_for(n)?;
         }
         let at = self.chain.at as usize;
@@ -460,21 +465,22 @@ impl Output<'_> {
         Ok(place)
     }
 
-    /// Begins the chain with the block that was returned last, as most responses do. Returns whether it did.
+    /// Begins the chain with the block that was returned last, as most responses do, and queues `n` bytes, which must
+    /// fit into a block. Returns where they are.
     #[inline(always)]
-    fn begin_hot(&mut self) -> bool {
+    fn begin_hot(&mut self, n: usize) -> Option<u32> {
         if self.chain.blocks > 0
             || self.most == 0
             || !self.pool.has_spare()
             || self.chain.waiting != Waiting::None
         {
-            return false;
+            return None;
         }
-        let Some(block) = self.pool.lease_hot() else { return false };
-        let base = block << self.pool.shift();
-        (self.chain.start, self.chain.at, self.chain.blocks) = (base, base, 1);
-        self.chain.left = self.pool.size() as u32;
-        true
+        let base = self.pool.lease_hot()? << self.pool.shift();
+        let chain = &mut *self.chain;
+        (chain.start, chain.at, chain.left) = (base, base + n as u32, (self.pool.size() - n) as u32);
+        (chain.queued, chain.blocks) = (n as u32, 1);
+        Some(base)
     }
 
     /// Makes room for `n` bytes in one piece.
@@ -483,7 +489,7 @@ impl Output<'_> {
         if n > self.pool.size() {
             return Err(Full);
         }
-        if self.begin_hot() {
+        if self.begin_hot(0).is_some() {
             return Ok(());
         }
         let before = self.mark();

@@ -135,7 +135,7 @@ impl<S: State> ServerState<S> {
         &self,
         phase: &mut RequestPhase<B>,
         stream: &mut Stream<'_>,
-        turn: &ServeTurn<'_, S>,
+        turn: &ServeTurn<'_, '_, S>,
     ) {
         let now = stream.now();
         match phase {

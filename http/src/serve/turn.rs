@@ -48,9 +48,10 @@ impl Answer {
 
 /// The state of one run of the request loop: the connection's properties, and what is counted and noted on the way.
 #[derive(Debug)]
-pub(super) struct ServeTurn<'c, S: State> {
+pub(super) struct ServeTurn<'c, 'x, S: State> {
     pub(super) connected: ConnectionInfo,
-    pub(super) outlet: Outlet<'c, S>,
+    /// A reference, because a copy of what it refers to would be read before the stores that made it are complete.
+    pub(super) cx: &'c mut Context<'x, RequestMessage<S::Message>>,
     pub(super) peer_closed: bool,
     /// While fewer bytes than this are queued, there is room for any response.
     pub(super) enough: usize,
@@ -67,11 +68,11 @@ pub(super) struct ServeTurn<'c, S: State> {
     pub(super) tally: StatsDelta,
 }
 
-impl<'c, S: State> ServeTurn<'c, S> {
+impl<'c, 'x, S: State> ServeTurn<'c, 'x, S> {
     #[inline(always)]
-    pub(super) fn new(stream: &Stream<'_>, cx: &'c mut Context<'_, RequestMessage<S::Message>>) -> Self {
+    pub(super) fn new(stream: &Stream<'_>, cx: &'c mut Context<'x, RequestMessage<S::Message>>) -> Self {
         Self {
-            outlet: Outlet::new(cx.outbox()),
+            cx,
             connected: ConnectionInfo {
                 token: stream.token(),
                 peer: stream.packed_peer(),
@@ -96,7 +97,7 @@ impl<'c, S: State> ServeTurn<'c, S> {
         }
         flags.set(ConnectionFlags::SUBSCRIBED, !over);
         if over {
-            self.outlet.unsubscribe_all(self.connected.token);
+            Outlet::<S>::new(self.cx.outbox()).unsubscribe_all(self.connected.token);
         }
     }
 

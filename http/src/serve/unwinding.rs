@@ -18,15 +18,15 @@ use crate::status::Status;
 use super::{Answer, ServeStep, ServeTurn};
 
 /// One run of the request loop. If it is dropped before it has ended, a panic unwinds.
-pub(super) struct ServeScope<'a, 's, 'c, S: State, R: Routes<S>> {
+pub(super) struct ServeScope<'a, 's, 'c, 'x, S: State, R: Routes<S>> {
     pub(super) http: &'a mut Http<S, R>,
     pub(super) phase: &'a mut RequestPhase<R::Body>,
     pub(super) stream: &'a mut Stream<'s>,
-    pub(super) turn: ServeTurn<'c, S>,
+    pub(super) turn: ServeTurn<'c, 'x, S>,
     pub(super) ended: bool,
 }
 
-impl<S: State, R: Routes<S>> ServeScope<'_, '_, '_, S, R> {
+impl<S: State, R: Routes<S>> ServeScope<'_, '_, '_, '_, S, R> {
     /// Runs the request loop until it has to wait.
     #[inline(always)]
     pub(super) fn run(&mut self, cause: Cause<S::Message>) -> ServeStep {
@@ -103,7 +103,7 @@ impl<S: State, R: Routes<S>> ServeScope<'_, '_, '_, S, R> {
     }
 }
 
-impl<S: State, R: Routes<S>> Drop for ServeScope<'_, '_, '_, S, R> {
+impl<S: State, R: Routes<S>> Drop for ServeScope<'_, '_, '_, '_, S, R> {
     #[inline(always)]
     fn drop(&mut self) {
         if !self.ended {

@@ -3,6 +3,7 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::thread;
 
 const RESPONSE: &[u8] =
     b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 13\r\n\r\nHello, World!";
@@ -13,14 +14,15 @@ const HEAD_END: &[u8] = b"\r\n\r\n";
 
 /// Serves forever.
 pub(super) fn main() -> io::Result<()> {
-    let mut arguments = std::env::args().skip(1);
+    let mut arguments = std::env::args().skip(1).peekable();
+    let alone = arguments.next_if(|name| name == "--alone").is_some();
     let mut listen = "127.0.0.1:0".to_owned();
     let mut response = RESPONSE.to_vec();
     while let Some(name) = arguments.next() {
         match (name.as_str(), arguments.next()) {
             ("--listen", Some(value)) => listen = value,
             ("--answer", Some(value)) => response = padded(value.parse().map_err(io::Error::other)?)?,
-            // Accepted so that it can be started like the other servers, but ignored: it has a single thread.
+            // Accepted so that it can be started like the other servers, but ignored: one thread serves.
             ("--driver", Some(_)) | ("--pollers", Some(_)) => {}
             _ => return Err(io::Error::new(ErrorKind::InvalidInput, format!("{name}: not understood"))),
         }
@@ -28,15 +30,19 @@ pub(super) fn main() -> io::Result<()> {
     let listener = TcpListener::bind(listen)?;
     listener.set_nonblocking(true)?;
     println!("listening on http://{}", listener.local_addr()?);
-    Server {
+    let server = Server {
         listener,
         epoll: Epoll::new()?,
         connections: Vec::new(),
         buffer: vec![0; BUFFER],
         responses: response.repeat(BUFFER / HEAD_END.len()),
         length: response.len(),
+    };
+    if alone {
+        return server.serve();
     }
-    .serve()
+    let ended = thread::spawn(move || server.serve()).join();
+    ended.map_err(|_| io::Error::other("the thread has panicked"))?
 }
 
 struct Server {
