@@ -265,7 +265,9 @@ impl<S: State, R: Routes<S>, P> Http<S, R, P> {
         self.link(|routes| Join::new(prefix, u8::try_from(depth).unwrap_or(u8::MAX), group, routes))
     }
 
-    /// Wraps the routes added so far in middleware. The middleware that was added last runs first.
+    /// Wraps the routes added so far in middleware. The middleware that was added last runs first. It also sees what
+    /// the server responds itself to requests for these routes, or for paths without a route: see
+    /// [`Middleware`](Middleware#responses-of-the-server).
     pub fn wrap<M: Middleware<S>>(self, middleware: M) -> Http<S, Wrap<M, R>, P> {
         self.link(|routes| Wrap::new(middleware, routes))
     }
@@ -275,8 +277,8 @@ impl<S: State, R: Routes<S>, P> Http<S, R, P> {
         self.link(|routes| WrapEach::new(middleware, routes))
     }
 
-    /// Logs the requests of the routes added so far; on a server rather than a group, also the requests that match no
-    /// route (404, 405) or that the server refuses.
+    /// Logs the requests of the routes added so far, and those that match no route below the prefix of the group (404,
+    /// 405); on a server rather than a group, also those whose head the server refuses.
     ///
     /// The log is called once per request, when the request has ended. A log makes each connection about 96 bytes
     /// larger, mostly to keep the target of a request whose response comes later.

@@ -14,7 +14,7 @@ use crate::owned::{CollectVec, Owned};
 use crate::parse::head::Head;
 use crate::parse::words::trim;
 use crate::request::{Request, State};
-use crate::respond::response::{Reply, Response};
+use crate::respond::response::{Reply, Response, fail};
 use crate::respond::validators::only;
 use crate::respond::writer::Fault;
 use crate::status::Status;
@@ -194,7 +194,7 @@ impl Response<'_> {
     pub fn serialize_json<T: Serialize + ?Sized>(mut self, value: &T) -> Reply<Owned> {
         let Ok(text) = serde_json::to_string(value) else {
             self.writer.scratch.fault = Fault::Invalid;
-            return Reply::failed();
+            return fail(&mut self.writer);
         };
         // small enough for the room that a handler has
         if text.len() <= self.writer.output.limit() / 4 {

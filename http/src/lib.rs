@@ -193,6 +193,8 @@ pub use lightcone_core::{Backlog, Full, LagPolicy, SubscribeError, TooSlow, Topi
 pub use limits::Limits;
 pub use message::{Outlet, RequestId, RequestMessage};
 pub use method::Method;
+#[doc(hidden)]
+pub use middleware::Hook;
 pub use middleware::authorization::{BasicAuth, BearerAuth, TokenError, is_same_secret};
 pub use middleware::cors::Cors;
 pub use middleware::rate_limit::RateLimit;

@@ -19,8 +19,8 @@ use crate::respond::response::{Reply, Response};
 use crate::respond::writer::Fault;
 use crate::status::Status;
 
-/// Code that runs around the handlers of the routes it wraps. If it wraps a server, it also sees the requests that
-/// match no route (404, 405), and the outcome of those that the server refuses.
+/// Code that runs around the handlers of the routes it wraps, and around the responses that the server makes in their
+/// place: see [below](#responses-of-the-server).
 ///
 /// ```
 /// use lightcone_http::{
@@ -50,6 +50,20 @@ use crate::status::Status;
 /// let server = Http::new().get("/", |_request, response| response.text("in")).wrap(Password("Bearer please"));
 /// # drop(server);
 /// ```
+///
+/// # Responses of the server
+///
+/// | Response | `before` | `head` and `after` of |
+/// | --- | --- | --- |
+/// | 404 and 405, and 204 to `OPTIONS` | is called | the middleware around the server or group that has no route |
+/// | 413 to a body whose length is announced | is called, the handler is not | the middleware around the route |
+/// | 400, 408, 413 and 431 to a body, 503 to a late response, 500 in place of a response | was called | the middleware around the route |
+/// | 400, 408, 414, 417, 431, 501 and 505 to a head | is not called | the middleware around the whole server |
+/// | 500 after a panic | was called, unless it has panicked | `after` is called, `head` is not |
+///
+/// A group has no route for a path if it has the most specific route for another method; or, if no route matches,
+/// if its prefix is the longest. A [fallback](crate::Http::fallback) is a route. If the fields of the middleware
+/// cannot be sent with a response of the server, it is sent without them.
 pub trait Middleware<S: State> {
     /// Runs before the handler. Returns the response, to which it may add fields, or responds in place of the handler.
     ///
@@ -65,7 +79,8 @@ pub trait Middleware<S: State> {
     }
 
     /// Adds fields to the response once its status is known. Not called for a reply of its own
-    /// [`before`](Self::before).
+    /// [`before`](Self::before). It is also called for the refusal of a head, without a `before`: what depends on the
+    /// request belongs into [`RequestMiddleware`].
     fn head(&self, status: Status, headers: &mut Headers<'_>) {
         let _ = (status, headers);
     }
@@ -126,6 +141,12 @@ pub trait RequestMiddleware<S: State> {
 
     /// Adds fields to the response once its status is known, as [`Middleware::head`] does.
     fn head(&self, kept: &Self::Kept, status: Status, headers: &mut Headers<'_>);
+
+    /// Adds fields to the refusal of a request whose head could not be read, so that nothing is kept of it. Called in
+    /// place of [`head`](Self::head), if the middleware is around the whole server. The default adds none.
+    fn head_of_unread(&self, status: Status, headers: &mut Headers<'_>) {
+        let _ = (status, headers);
+    }
 }
 
 /// How a request was answered.
@@ -201,7 +222,7 @@ const fn scramble(number: u64) -> u64 {
 
 /// A list of the middleware around a response that is being made, from the inside out.
 #[derive(Clone, Copy)]
-pub(crate) struct Hook<'h> {
+pub struct Hook<'h> {
     pub(crate) middleware: &'h dyn HeadHook,
     pub(crate) outer: Option<&'h Self>,
 }

@@ -2,7 +2,8 @@
 //!
 //! `find_exact` finds a route whose pattern is literally the path. Otherwise `find` walks the whole chain, so that the
 //! most specific route wins regardless of order, and a 405 can list the allowed methods. `call` descends to the route
-//! by its index. A request without a route descends the whole chain as well, so that middleware sees it.
+//! by its index. Every route also has the index of a refusal in its place, and the end of every chain, a group's as well,
+//! has indices for requests without a route. So middleware sees what the server itself responds.
 
 pub(crate) mod each;
 mod join;
@@ -15,14 +16,14 @@ use core::fmt;
 use core::marker::PhantomData;
 use core::time::Duration;
 
-use lightcone_core::Instant;
+use lightcone_core::{Full, Instant};
 
 pub use self::join::Join;
 pub use self::logged::{Logged, Traced};
 pub use self::lookup::{BestMatch, Lookup, RouteMatch};
 pub(crate) use self::lookup::{find, search};
 pub use self::wrap::Wrap;
-use crate::exchange::{Either, Exchange, Flow};
+use crate::exchange::{Done, Either, Exchange, Flow};
 use crate::message::Outlet;
 use crate::method::Method;
 use crate::middleware::{Hook, Outcome};
@@ -30,8 +31,8 @@ use crate::mode::ResponseMode;
 use crate::parse::head::Head;
 use crate::path::{self, Pattern, Prefix};
 use crate::request::{ConnectionInfo, MatchedRoute, Request, State};
-use crate::respond::response::{Reply, Response};
-use crate::respond::writer::{ResponseWriter, Scratch, Sink};
+use crate::respond::response::{Reply, Response, replaced, reply_with};
+use crate::respond::writer::{ResponseBody, ResponseWriter, Scratch, Sink};
 use crate::status::Status;
 use crate::transfer::Transfer;
 
@@ -81,7 +82,7 @@ impl<'c, S: State> Call<'c, S> {
             status: reply.status(),
             length: reply.length,
             duration: Some(Duration::ZERO),
-            complete: true,
+            complete: reply.outgoing() != ResponseBody::Failed,
             fault: reply.has_failed().then_some(self.scratch.fault),
             peer: self.connected.peer.unpack(),
             token: self.connected.token,
@@ -185,7 +186,7 @@ pub(crate) fn check<S: State>(others: &impl Routes<S>, entry: &RouteEntry<'_>) {
 pub trait Routes<S: State> {
     /// The exchanges of all routes as one type.
     type Body;
-    /// The number of routes and fallbacks.
+    /// The number of indices: those of the routes and fallbacks, and of the end of the chain, which has the first.
     #[doc(hidden)]
     const COUNT: u16;
 
@@ -209,6 +210,16 @@ pub trait Routes<S: State> {
     /// Calls the exchange `body`.
     #[doc(hidden)]
     fn advance(&mut self, body: &mut Self::Body, cause: Cause<S::Message>, io: &mut Transfer<'_, S>) -> Flow;
+
+    /// Calls `write` with the middleware around the exchange `body`, within `outer`; without an exchange, with that
+    /// around the whole server.
+    #[doc(hidden)]
+    fn hooked(
+        &self,
+        body: Option<&Self::Body>,
+        outer: Option<&Hook<'_>>,
+        write: &mut dyn FnMut(Option<&Hook<'_>>),
+    );
 
     /// Whether there is middleware or a log anywhere in the chain, so that outcomes have to be
     /// [reported](Self::report).
@@ -263,25 +274,39 @@ pub struct ChainEnd;
 
 impl<S: State> Routes<S> for ChainEnd {
     type Body = Infallible;
-    const COUNT: u16 = 0;
+    const COUNT: u16 = RouteMatch::INDICES;
 
     #[inline(always)]
     fn find_exact(&self, _: &Lookup<'_>) -> RouteMatch {
         RouteMatch::NONE
     }
 
-    fn find(&self, _: &Lookup<'_>, _: &mut BestMatch) {}
+    fn find(&self, lookup: &Lookup<'_>, hit: &mut BestMatch) {
+        hit.take_end(lookup, 0);
+    }
 
     fn each(&self, _: &Prefix, _: &mut dyn FnMut(&RouteEntry<'_>)) {}
 
     #[inline(always)]
     fn call(&mut self, found: RouteMatch, call: Call<'_, S>) -> Reply<Infallible> {
+        if found.refuses(0) {
+            return refuse(found, call).into_any();
+        }
         let Call { head, output, scratch, hooks, mode, .. } = call;
-        no_route(head, found.allow(), output, scratch, hooks, mode)
+        no_route(head, found.low_half(), output, scratch, hooks, mode)
     }
 
     fn advance(&mut self, body: &mut Infallible, _: Cause<S::Message>, _: &mut Transfer<'_, S>) -> Flow {
         match *body {}
+    }
+
+    fn hooked(
+        &self,
+        _: Option<&Infallible>,
+        outer: Option<&Hook<'_>>,
+        write: &mut dyn FnMut(Option<&Hook<'_>>),
+    ) {
+        write(outer);
     }
 
     const WATCHED: bool = false;
@@ -297,6 +322,31 @@ impl<S: State> Routes<S> for ChainEnd {
         _: &mut Outcome<'o>,
         _: &mut ReportContext<'_, S>,
     ) {
+    }
+}
+
+/// Refuses a request in place of its handler.
+#[inline(always)]
+fn refuse<S: State>(found: RouteMatch, call: Call<'_, S>) -> Reply<Done> {
+    let Call { output, scratch, hooks, mode, .. } = call;
+    refuse_with(found.low_half(), output, scratch, hooks, mode)
+}
+
+/// Responds with a status and its phrase. (Takes the parts of a [`Call`], as [`no_route`] does.)
+#[cold]
+#[inline(never)]
+fn refuse_with<'c>(
+    status: u16,
+    output: &'c mut (dyn Sink + 'c),
+    scratch: &'c mut Scratch,
+    hooks: Option<&'c Hook<'c>>,
+    mode: ResponseMode,
+) -> Reply<Done> {
+    let status = Status::new(status).unwrap_or(Status::BAD_REQUEST);
+    let mut writer = ResponseWriter { output, scratch, hooks, mode, status };
+    match writer.canned_response(status) {
+        Ok(length) => reply_with(&writer, Some(length), ResponseBody::Complete, None),
+        Err(Full) => replaced(&mut writer, status),
     }
 }
 
@@ -361,7 +411,7 @@ where
     R: Routes<S>,
 {
     type Body = Either<B, R::Body>;
-    const COUNT: u16 = R::COUNT + 1;
+    const COUNT: u16 = R::COUNT + RouteMatch::INDICES;
 
     #[inline(always)]
     fn find_exact(&self, lookup: &Lookup<'_>) -> RouteMatch {
@@ -385,17 +435,33 @@ where
 
     #[inline(always)]
     fn call(&mut self, found: RouteMatch, call: Call<'_, S>) -> Reply<Self::Body> {
-        if found.index != R::COUNT {
-            return self.next.call(found, call).map(Either::Right);
+        if found.index == R::COUNT {
+            let (response, request) = call.split(self.pattern.text, found.base());
+            return (self.handler)(request, response).map(Either::Left);
         }
-        let (response, request) = call.split(self.pattern.text, found.base());
-        (self.handler)(request, response).map(Either::Left)
+        if found.refuses(R::COUNT) {
+            return refuse(found, call).into_any();
+        }
+        self.next.call(found, call).map(Either::Right)
     }
 
     fn advance(&mut self, body: &mut Self::Body, cause: Cause<S::Message>, io: &mut Transfer<'_, S>) -> Flow {
         match body {
             Either::Left(exchange) => drive(exchange, cause, io),
             Either::Right(body) => self.next.advance(body, cause, io),
+        }
+    }
+
+    fn hooked(
+        &self,
+        body: Option<&Self::Body>,
+        outer: Option<&Hook<'_>>,
+        write: &mut dyn FnMut(Option<&Hook<'_>>),
+    ) {
+        match body {
+            Some(Either::Left(_)) => write(outer),
+            Some(Either::Right(body)) => self.next.hooked(Some(body), outer, write),
+            None => self.next.hooked(None, outer, write),
         }
     }
 
@@ -493,7 +559,7 @@ where
     R: Routes<S>,
 {
     type Body = Either<B, R::Body>;
-    const COUNT: u16 = R::COUNT + 1;
+    const COUNT: u16 = R::COUNT + RouteMatch::INDICES;
 
     #[inline(always)]
     fn find_exact(&self, lookup: &Lookup<'_>) -> RouteMatch {
@@ -516,17 +582,33 @@ where
 
     #[inline(always)]
     fn call(&mut self, found: RouteMatch, call: Call<'_, S>) -> Reply<Self::Body> {
-        if found.index != R::COUNT {
-            return self.next.call(found, call).map(Either::Right);
+        if found.index == R::COUNT {
+            let (response, request) = call.split("/{*path}", found.base());
+            return (self.handler)(request, response).map(Either::Left);
         }
-        let (response, request) = call.split("/{*path}", found.base());
-        (self.handler)(request, response).map(Either::Left)
+        if found.refuses(R::COUNT) {
+            return refuse(found, call).into_any();
+        }
+        self.next.call(found, call).map(Either::Right)
     }
 
     fn advance(&mut self, body: &mut Self::Body, cause: Cause<S::Message>, io: &mut Transfer<'_, S>) -> Flow {
         match body {
             Either::Left(exchange) => drive(exchange, cause, io),
             Either::Right(body) => self.next.advance(body, cause, io),
+        }
+    }
+
+    fn hooked(
+        &self,
+        body: Option<&Self::Body>,
+        outer: Option<&Hook<'_>>,
+        write: &mut dyn FnMut(Option<&Hook<'_>>),
+    ) {
+        match body {
+            Some(Either::Left(_)) => write(outer),
+            Some(Either::Right(body)) => self.next.hooked(Some(body), outer, write),
+            None => self.next.hooked(None, outer, write),
         }
     }
 

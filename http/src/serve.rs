@@ -314,7 +314,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
                     // Before the route, so that no handler runs for a request whose body is refused.
                     incoming = match self.parts.incoming(head.framing.body) {
                         Ok(incoming) => incoming,
-                        Err(status) => break self.refuse(rest, output, turn, status),
+                        Err(status) => break self.refuse_body(&head, output, turn, status),
                     };
                     if !can_hold(incoming, output) {
                         break ServeStep::Room; // parsed again then
@@ -328,6 +328,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
                 mode = closing(mode); // the last request that has arrived: its response announces the close
             }
             rest = after;
+            turn.tally.requests += 1;
             let reply = self.answer(&head, found, mode, output, turn);
             if reply.is_usual() && incoming == RequestBody::Ended {
                 continue; // the common case: the response is written, and there is nothing to keep
@@ -340,7 +341,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         step
     }
 
-    /// Calls the handler of a request's route.
+    /// Calls what was found for a request: the handler of its route, or what takes its place.
     #[inline(always)]
     fn answer(
         &mut self,
@@ -350,7 +351,6 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         output: &mut Output<'_>,
         turn: &mut ServeTurn<'_, '_, S>,
     ) -> Reply<R::Body> {
-        turn.tally.requests += 1;
         turn.mode = mode;
         let ServerState { state, scratch, .. } = &mut self.parts;
         scratch.extra.clear();
@@ -367,12 +367,11 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         phase: &mut RequestPhase<R::Body>,
         reply: Reply<R::Body>,
         asked: RequestFacts,
-        output: &mut Output<'_>,
+        output: &Output<'_>,
         turn: &mut ServeTurn<'_, '_, S>,
     ) {
         let RequestFacts { incoming, mut mode } = asked;
-        let Unusual { exchange, status, mut outgoing, failed, closes } =
-            reply.unusual.unwrap_or(Unusual::NONE);
+        let Unusual { exchange, status, outgoing, failed, closes } = reply.unusual.unwrap_or(Unusual::NONE);
         if status.code() >= 400 {
             // A head that is held back may still be replaced: its status is counted when it leaves.
             turn.tally.failures += usize::from(!output.is_holding());
@@ -380,22 +379,17 @@ impl<S: State, R: Routes<S>> Http<S, R> {
                 self.parts.note_fault(self.parts.scratch.fault);
             }
         }
-        if outgoing == ResponseBody::Complete && incoming == RequestBody::Ended && !closes && !failed {
+        if outgoing == ResponseBody::Complete && incoming == RequestBody::Ended && !closes {
             return;
         }
         turn.begins = true;
         // A head that was held back has a block of its own, however short it is: the next request needs the exact
         // check.
         turn.enough = 0;
-        // A failed response has not sent `100 Continue`: whether the body follows is unknown, so the connection ends.
-        if closes || failed && mode.has(ResponseMode::EXPECT_CONTINUE) {
+        if closes {
             mode.close();
         }
         let keeps_trailers = self.parts.scratch.extra.keeps_trailers;
-        // The failed response has left nothing in the output, so that a 500 can take its place.
-        if failed && self.parts.write_error_response(mode, status, output).is_err() {
-            outgoing = ResponseBody::Failed;
-        }
         let mut flags = *phase.flags();
         flags.set_mode(mode.with(ResponseMode::EXPECT_CONTINUE, false));
         flags.set(ConnectionFlags::GATHERS, keeps_trailers && matches!(incoming, RequestBody::Chunked(_)));
@@ -484,7 +478,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
             flow = busy.exchange.as_mut().map_or(Flow::More, advance);
             // The exchange is out of the connection but not dropped: the reports below go to its route.
             done = busy.exchange.take_if(|_| flow == Flow::Done);
-            whole = io.settle(busy.exchange.is_none());
+            whole = settle(&self.routes, done.as_ref(), &mut io, busy.exchange.is_none());
             starved = io.is_starved();
         }
         turn.wake = found.wake;
@@ -541,7 +535,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         turn.keep_subscriptions(&mut busy.flags, false, true);
         // If the head is still held back, the refusal replaces it.
         output.discard();
-        let answer = self.parts.refuse(mode, output, status);
+        let answer = self.write_refusal(busy.exchange.as_ref(), mode, output, status);
         if let Some(mut exchange) = busy.exchange.take() {
             self.report(Some(&mut exchange), Report::Both, answer, turn);
         }
@@ -564,6 +558,39 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         if looks_whole { ServeStep::Abort } else { ServeStep::Linger }
     }
 
+    /// Refuses a request because of its body, before its handler is called. The middleware around the handler is.
+    #[cold]
+    #[inline(never)]
+    fn refuse_body(
+        &mut self,
+        head: &Head<'_>,
+        output: &mut Output<'_>,
+        turn: &mut ServeTurn<'_, '_, S>,
+        status: Status,
+    ) -> ServeStep {
+        turn.tally.refusal = Some(status);
+        let found = find(&self.routes, head).refusing(status);
+        // Middleware responds at once if it does, so nothing of the request goes on.
+        let _ = self.answer(head, found, closing(head.framing.mode), output, turn);
+        ServeStep::Linger
+    }
+
+    /// Writes the refusal of a request, with the fields of the middleware around `exchange` or, without one, around the
+    /// whole server.
+    #[cold]
+    fn write_refusal(
+        &mut self,
+        exchange: Option<&R::Body>,
+        mode: ResponseMode,
+        output: &mut Output<'_>,
+        status: Status,
+    ) -> Answer {
+        let Self { routes, parts, .. } = self;
+        let mut answer = Answer::ABORTED;
+        routes.hooked(exchange, None, &mut |hooks| answer = parts.refuse(mode, output, status, hooks));
+        answer
+    }
+
     /// Refuses the input `bytes`, which does not start with an acceptable request.
     #[cold]
     #[inline(never)]
@@ -575,7 +602,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         status: Status,
     ) -> ServeStep {
         turn.tally.refusal = Some(status);
-        let answer = self.parts.refuse(refusal(bytes), output, status);
+        let answer = self.write_refusal(None, refusal(bytes), output, status);
         if R::WATCHED {
             // The head may be invalid or incomplete: the log gets what can be recognised of it.
             let word = |bytes: &[u8], most: usize| {
@@ -652,6 +679,19 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         self.count(&turn.tally, output.queued() - queued);
         ends(step, &data.0, stream);
     }
+}
+
+/// [Settles](Transfer::settle) a call of an exchange, which is `done` if it is over. If it has not responded, a 500 does.
+fn settle<S: State, R: Routes<S>>(
+    routes: &R,
+    done: Option<&R::Body>,
+    io: &mut Transfer<'_, S>,
+    over: bool,
+) -> bool {
+    if done.is_some() && *io.link.outgoing == ResponseBody::Deferred {
+        routes.hooked(done, None, &mut |hooks| io.apologise(hooks));
+    }
+    io.settle(over)
 }
 
 /// Returns the mode of a refusal. A client that has sent `HEAD` would take a body for the next response, so it gets

@@ -14,10 +14,10 @@ use super::RequestMiddleware;
 
 /// Lets scripts of other origins use the wrapped routes, as [`RequestMiddleware`].
 ///
-/// Wrap a server rather than a group: a preflight is an `OPTIONS` request, for which a group has no route. It is
-/// answered with 204 and never reaches a handler. All other responses get the fields that let the script read them,
-/// including those of errors and those that are made later; but not those by which the server itself refuses a request,
-/// such as a 413, or replaces a response that has failed.
+/// A preflight, which is an `OPTIONS` request, is answered with 204 and never reaches a handler. All other responses get
+/// the fields that let the script read them, including those of errors, those that are made later and those of the
+/// [server itself](crate::Middleware#responses-of-the-server). Two kinds are excepted: the 500 after a panic has none,
+/// and the refusal of a head that cannot be read has them only if any origin is allowed.
 ///
 /// ```
 /// use core::time::Duration;
@@ -159,6 +159,10 @@ impl<S: State> RequestMiddleware<S> for Cors {
         if !self.exposed.is_empty() && (*origin > 0 || self.origins.is_none()) {
             headers.add("Access-Control-Expose-Headers", List(self.exposed));
         }
+    }
+
+    fn head_of_unread(&self, status: Status, headers: &mut Headers<'_>) {
+        RequestMiddleware::<S>::head(self, &0, status, headers);
     }
 }
 

@@ -10,8 +10,8 @@ use crate::status::Status;
 use super::{RequestMiddleware, scramble};
 
 /// Identifies each request, as [`RequestMiddleware`]: by its `X-Request-Id` field, or by an identity of its own. Each
-/// response has the identity in the same field, except those by which the server itself refuses a request or replaces a
-/// response that has failed.
+/// response has the identity in the same field, except the 500 after a panic and the refusal of a head that cannot be
+/// read.
 ///
 /// A received identity is used if it consists of 1 to 36 letters, digits, hyphens, dots and underscores, so a peer can
 /// neither add lines to a log nor fill it. Otherwise the identity has 16 hexadecimal digits: a counter, scrambled,

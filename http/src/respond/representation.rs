@@ -9,7 +9,7 @@ use crate::request::State;
 use crate::transfer::Transfer;
 
 use super::range::{ByteRange, ContentRange, ranged};
-use super::response::{Reply, Response};
+use super::response::{Reply, Response, fail};
 use super::text::displayed;
 use super::validators::{ETag, Validators};
 
@@ -102,7 +102,7 @@ impl<'a> Representation<'a> {
         }
         // A part has positions of 32 bits: of a larger representation, only one range can be sent.
         let most = if u32::try_from(self.length).is_ok() { N } else { 1 };
-        let (response, ranges) = match self.select(head, response, found.split_at_mut(most).0) {
+        let (mut response, ranges) = match self.select(head, response, found.split_at_mut(most).0) {
             Ok(selected) => selected,
             Err(reply) => return reply.into_any(),
         };
@@ -115,7 +115,7 @@ impl<'a> Representation<'a> {
         }
         selection.parts = found.map(Part::new);
         selection.count = u8::try_from(ranges).unwrap_or(u8::MAX);
-        let Some(length) = selection.length(self) else { return Reply::failed() };
+        let Some(length) = selection.length(self) else { return fail(&mut response.writer) };
         let content_type = format_args!("multipart/byteranges; boundary={}", self.boundary());
         response.header("Content-Type", content_type).stream(Some(length), body(selection))
     }

@@ -178,7 +178,7 @@ impl Response<'_> {
     fn formatted(&mut self, content_type: &'static str, body: &dyn Display) -> Reply<Done> {
         let writer = &mut self.writer;
         writer.scratch.fault = Fault::Invalid;
-        let Some(length) = displayed(body) else { return Reply::failed() };
+        let Some(length) = displayed(body) else { return fail(writer) };
         let mark = writer.output.mark();
         if !writer.scratch.extra.own_type {
             writer.scratch.extra.add("Content-Type", &content_type);
@@ -187,7 +187,7 @@ impl Response<'_> {
         match writer.start(BodyLength::Length(length), false) {
             Ok(ResponseBody::Complete) => return reply(writer, Some(length), ResponseBody::Complete),
             Ok(_) => {}
-            Err(Full) => return Reply::failed(),
+            Err(Full) => return fail(writer),
         }
         let expected = writer.output.queued() as u64 + length;
         let written = writer.output.write_fmt(format_args!("{body}"));
@@ -197,7 +197,7 @@ impl Response<'_> {
             if written.is_err() {
                 writer.does_not_fit(length);
             }
-            return Reply::failed();
+            return fail(writer);
         }
         reply(writer, Some(length), ResponseBody::Complete)
     }
@@ -285,7 +285,7 @@ impl Response<'_> {
     pub fn refuse(mut self, status: impl TryInto<Status>) -> Reply<Done> {
         match self.writer.canned_response(status) {
             Ok(length) => reply(&self.writer, Some(length), ResponseBody::Complete),
-            Err(Full) => Reply::failed(),
+            Err(Full) => fail(&mut self.writer),
         }
     }
 
@@ -309,7 +309,7 @@ impl Response<'_> {
                 let exchange = (outgoing != ResponseBody::Complete).then_some(exchange);
                 reply_with(&self.writer, length, outgoing, exchange)
             }
-            Err(Full) => Reply::failed(),
+            Err(Full) => fail(&mut self.writer),
         }
     }
 
@@ -361,7 +361,7 @@ impl Response<'_> {
         self.writer.status = Status::SWITCHING_PROTOCOLS;
         match self.writer.switch(protocol) {
             Ok(()) => reply_with(&self.writer, None, ResponseBody::Upgraded, Some(exchange)),
-            Err(Full) => Reply::failed(),
+            Err(Full) => fail(&mut self.writer),
         }
     }
 
@@ -371,7 +371,7 @@ impl Response<'_> {
         self.writer.scratch.fault = Fault::NoRoom;
         match self.writer.leave() {
             Ok(()) => reply_with(&self.writer, None, ResponseBody::Deferred, Some(exchange)),
-            Err(Full) => Reply::failed(),
+            Err(Full) => fail(&mut self.writer),
         }
     }
 
@@ -393,7 +393,7 @@ impl Response<'_> {
     fn whole(mut self, content_type: &[u8], body: &[u8]) -> Reply<Done> {
         match self.writer.whole(content_type, body) {
             Ok(()) => reply(&self.writer, Some(body.len() as u64), ResponseBody::Complete),
-            Err(Full) => Reply::failed(),
+            Err(Full) => fail(&mut self.writer),
         }
     }
 }
@@ -401,13 +401,28 @@ impl Response<'_> {
 /// What the server sends in place of a response that cannot be sent.
 pub(crate) const APOLOGY: &str = "500 Internal Server Error\n";
 
+/// Sends a 500 in place of a response that cannot be sent, of which nothing was written.
+#[cold]
+pub(crate) fn fail<B>(writer: &mut ResponseWriter<'_>) -> Reply<B> {
+    let Reply { length, unusual } = replaced(writer, Status::INTERNAL_SERVER_ERROR);
+    Reply { length, unusual: unusual.map(|unusual| Unusual { failed: true, ..unusual }) }
+}
+
+/// [Replaces](ResponseWriter::replace) a response, of which nothing was written.
+#[cold]
+pub(crate) fn replaced<B>(writer: &mut ResponseWriter<'_>, status: Status) -> Reply<B> {
+    let length = writer.replace(status).ok();
+    let outgoing = if length.is_some() { ResponseBody::Complete } else { ResponseBody::Failed };
+    reply(writer, length, outgoing)
+}
+
 /// Returns the reply for a response that was written.
 fn reply<B>(writer: &ResponseWriter<'_>, length: Option<u64>, outgoing: ResponseBody) -> Reply<B> {
     reply_with(writer, length, outgoing, None)
 }
 
 /// Returns the reply for a response that was written, with the exchange that continues the request.
-fn reply_with<B>(
+pub(crate) fn reply_with<B>(
     writer: &ResponseWriter<'_>,
     length: Option<u64>,
     outgoing: ResponseBody,
@@ -460,7 +475,7 @@ pub(crate) struct Unusual<B> {
     pub(crate) exchange: Option<B>,
     pub(crate) status: Status,
     pub(crate) outgoing: ResponseBody,
-    /// Whether the response could not be written. Then nothing of it was.
+    /// Whether the response could not be written, and was replaced by a 500.
     pub(crate) failed: bool,
     /// Whether the connection ends after the response.
     pub(crate) closes: bool,
@@ -512,13 +527,6 @@ impl<B> Reply<B> {
     #[inline(always)]
     const fn plain(length: usize) -> Self {
         Self { length: Some(length as u64), unusual: None }
-    }
-
-    #[cold]
-    pub(crate) fn failed() -> Self {
-        let status = Status::INTERNAL_SERVER_ERROR;
-        let unusual = Unusual { failed: true, ..Unusual::new(status, ResponseBody::Complete) };
-        Self { length: Some(APOLOGY.len() as u64), unusual: Some(unusual) }
     }
 
     /// Returns whether nothing is left to do.

@@ -324,7 +324,7 @@ impl ResponseWriter<'_> {
             return Err(Full);
         }
         // Before `100 Continue`, so that a response that fails has not sent it.
-        let mark = self.output.mark();
+        let (mark, mode) = (self.output.mark(), self.mode);
         // HTTP/1.0 has no chunks: the end of the connection delimits the body.
         if body_length == BodyLength::Unknown && self.mode.has(ResponseMode::HTTP_10) {
             self.mode.close();
@@ -340,6 +340,7 @@ impl ResponseWriter<'_> {
         let result = self.leave().and_then(|()| self.head_held(body_length, hold));
         if result.is_err() {
             self.output.rewind(mark);
+            self.mode = mode;
             self.does_not_fit(0);
         }
         result.map(|()| outgoing)
@@ -450,6 +451,22 @@ impl ResponseWriter<'_> {
             used += piece.len();
         }
         self.whole(TEXT, text.split_at(used).0).map(|()| used as u64)
+    }
+
+    /// Writes a response of the server in place of one that cannot be sent or must not be made, of which nothing was
+    /// written: with the fields of middleware or, if these cannot be sent, without them. Returns the length of the text.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn replace(&mut self, status: Status) -> Result<u64, Full> {
+        let fault = self.scratch.fault;
+        self.scratch.extra.clear();
+        let mut result = self.canned_response(status);
+        if result.is_err() && self.hooks.take().is_some() {
+            self.scratch.extra.clear();
+            result = self.canned_response(status);
+        }
+        self.scratch.fault = fault; // why the response is replaced
+        result
     }
 }
 

@@ -43,6 +43,15 @@ impl<S: State, M: RequestMiddleware<S>> HeadHook for KeptHook<'_, M, M::Kept, S>
     }
 }
 
+/// [`RequestMiddleware::head_of_unread`], without the type of the state.
+struct UnreadHook<'m, M, S>(&'m M, PhantomData<fn(S)>);
+
+impl<S: State, M: RequestMiddleware<S>> HeadHook for UnreadHook<'_, M, S> {
+    fn head(&self, status: Status, headers: &mut Headers<'_>) {
+        self.0.head_of_unread(status, headers);
+    }
+}
+
 impl<S: State, M: RequestMiddleware<S>, R: Routes<S>> Routes<S> for WrapEach<M, R> {
     type Body = KeptBody<M::Kept, R::Body>;
     const COUNT: u16 = R::COUNT;
@@ -77,6 +86,21 @@ impl<S: State, M: RequestMiddleware<S>, R: Routes<S>> Routes<S> for WrapEach<M, 
         let hook = KeptHook(&self.middleware, &body.kept, PhantomData::<fn(S)>);
         let hook = Hook { middleware: &hook, outer: io.tools.hooks };
         self.inner.advance(&mut body.exchange, cause, &mut io.within(&hook))
+    }
+
+    fn hooked(
+        &self,
+        body: Option<&Self::Body>,
+        outer: Option<&Hook<'_>>,
+        write: &mut dyn FnMut(Option<&Hook<'_>>),
+    ) {
+        if let Some(KeptBody { exchange, kept }) = body {
+            let hook = KeptHook(&self.middleware, kept, PhantomData::<fn(S)>);
+            self.inner.hooked(Some(exchange), Some(&Hook { middleware: &hook, outer }), write);
+        } else {
+            let hook = UnreadHook(&self.middleware, PhantomData::<fn(S)>);
+            self.inner.hooked(None, Some(&Hook { middleware: &hook, outer }), write);
+        }
     }
 
     const WATCHED: bool = R::WATCHED;

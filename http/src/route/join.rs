@@ -3,7 +3,7 @@
 use super::lookup::{BestMatch, Lookup, RouteMatch};
 use super::{Call, Cause, Report, ReportContext, RouteEntry, Routes};
 use crate::exchange::{Either, Flow};
-use crate::middleware::Outcome;
+use crate::middleware::{Hook, Outcome};
 use crate::path::{Key, Prefix};
 use crate::request::State;
 use crate::respond::response::Reply;
@@ -72,8 +72,7 @@ impl<S: State, A: Routes<S>, R: Routes<S>> Routes<S> for Join<A, R> {
 
     #[inline(always)]
     fn call(&mut self, found: RouteMatch, call: Call<'_, S>) -> Reply<Self::Body> {
-        // Routes are numbered from the end of the chain, so the group's follow those after it. The index of a miss is
-        // beyond all: it goes to the end of the chain.
+        // The indices begin at the end of the chain, so the group's follow those after it.
         match found.index.checked_sub(R::COUNT) {
             Some(index) if index < A::COUNT => {
                 self.group.call(RouteMatch { index, ..found }, call).map(Either::Left)
@@ -86,6 +85,19 @@ impl<S: State, A: Routes<S>, R: Routes<S>> Routes<S> for Join<A, R> {
         match body {
             Either::Left(body) => self.group.advance(body, cause, io),
             Either::Right(body) => self.next.advance(body, cause, io),
+        }
+    }
+
+    fn hooked(
+        &self,
+        body: Option<&Self::Body>,
+        outer: Option<&Hook<'_>>,
+        write: &mut dyn FnMut(Option<&Hook<'_>>),
+    ) {
+        match body {
+            Some(Either::Left(body)) => self.group.hooked(Some(body), outer, write),
+            Some(Either::Right(body)) => self.next.hooked(Some(body), outer, write),
+            None => self.next.hooked(None, outer, write),
         }
     }
 

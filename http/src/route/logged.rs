@@ -8,7 +8,7 @@ use super::lookup::{BestMatch, Lookup, RouteMatch};
 use super::{Call, Cause, Report, ReportContext, RouteEntry, Routes};
 use crate::exchange::Flow;
 use crate::method::Method;
-use crate::middleware::{Log, Outcome};
+use crate::middleware::{Hook, Log, Outcome};
 use crate::parse::chunked::Count;
 use crate::parse::head::Head;
 use crate::path::Prefix;
@@ -112,6 +112,15 @@ impl<S: State, L: Log<S>, R: Routes<S>> Routes<S> for Logged<L, R> {
         let written = body.record.written.get() + (io.link.found.written - before);
         body.record.written = Count::new(written);
         flow
+    }
+
+    fn hooked(
+        &self,
+        body: Option<&Self::Body>,
+        outer: Option<&Hook<'_>>,
+        write: &mut dyn FnMut(Option<&Hook<'_>>),
+    ) {
+        self.inner.hooked(body.map(|body| &body.exchange), outer, write);
     }
 
     const WATCHED: bool = true;

@@ -5,6 +5,7 @@ use crate::method::Method;
 use crate::parse::head::Head;
 use crate::path::{Key, Pattern};
 use crate::request::State;
+use crate::status::Status;
 
 /// The method and path to find a route for.
 #[derive(Clone, Copy, Debug)]
@@ -32,13 +33,16 @@ impl<'p> Lookup<'p> {
 pub struct RouteMatch {
     pub(super) index: u16,
     /// In the upper bits, where the part of the path starts that the route's pattern matches. In the lower bits, the
-    /// methods of all routes that match the path, which are used only if there is no route for this method. One word
-    /// for both, since both are 0 for most requests.
+    /// methods of all routes that match the path, which are used only if there is no route for this method; or the
+    /// status with which the request is refused. One word for both, since both are 0 for most requests.
     pub(super) detail: usize,
 }
 
 impl RouteMatch {
-    /// The index of no route.
+    /// How many indices a route, a fallback and the end of a chain have each: the first is that of its handler, the
+    /// second that of a refusal in place of the handler, with the same middleware around it.
+    pub(super) const INDICES: u16 = 2;
+    /// The index of nothing.
     pub(super) const MISS: u16 = u16::MAX;
     pub(super) const NONE: Self = Self::new(Self::MISS, 0, 0);
 
@@ -47,7 +51,7 @@ impl RouteMatch {
         Self { index, detail: base << u16::BITS | allow as usize }
     }
 
-    /// Returns whether no route was found.
+    /// Returns whether nothing was found.
     #[inline(always)]
     pub(crate) const fn is_miss(self) -> bool {
         self.index == Self::MISS
@@ -58,8 +62,20 @@ impl RouteMatch {
         self.detail >> u16::BITS
     }
 
+    /// Returns what takes the place of the handler that was found: a refusal with this status.
+    pub(crate) const fn refusing(self, status: Status) -> Self {
+        Self::new(self.index + 1, self.base(), status.code())
+    }
+
+    /// Returns whether the request is refused in place of the handler with this index.
+    #[inline(always)]
+    pub(super) const fn refuses(self, index: u16) -> bool {
+        self.index == index + 1
+    }
+
+    /// Returns the methods of all routes that match the path, or the status of a refusal.
     #[expect(clippy::cast_possible_truncation, reason = "only the lower bits are needed")]
-    pub(super) const fn allow(self) -> u16 {
+    pub(super) const fn low_half(self) -> u16 {
         self.detail as u16
     }
 }
@@ -73,6 +89,17 @@ pub struct BestMatch {
     /// How specific the route is, and whether it is for exactly this method (not a `GET` route for `HEAD`). Rank 0 is
     /// that of a fallback, or of no route.
     pub(super) rank: (u64, bool),
+    /// The end of the chain that answers if there is no route.
+    pub(super) end: BestEnd,
+}
+
+/// The best end of a chain found so far: that of the group with the most specific route for another method or, if no
+/// route matches, with the longest prefix.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BestEnd {
+    index: u16,
+    /// How specific the route is, and the bytes of the path before the part that the group matches.
+    rank: (u64, usize),
 }
 
 impl BestMatch {
@@ -83,9 +110,20 @@ impl BestMatch {
         self.allow |= method.bit();
         let same = lookup.method == method;
         let suits = same || lookup.method == Method::Head && method == Method::Get;
-        if suits && (rank, same) > self.rank {
+        if !suits {
+            self.take_end(lookup, rank);
+        } else if (rank, same) > self.rank {
             self.rank = (rank, same);
             (self.index, self.base) = (lookup.first + index, lookup.base);
+        }
+    }
+
+    /// Takes the end of the chain that is searched, if it is better than the best so far. `rank` is that of a route in
+    /// the chain for another method; 0 if there is none.
+    pub(super) fn take_end(&mut self, lookup: &Lookup<'_>, rank: u64) {
+        let rank = (rank, lookup.base);
+        if rank > self.end.rank {
+            self.end = BestEnd { index: lookup.first, rank };
         }
     }
 }
@@ -93,11 +131,15 @@ impl BestMatch {
 /// Finds the most specific of all routes, after [`Routes::find_exact`] has found none.
 #[inline(never)]
 pub(crate) fn search<S: State, R: Routes<S>>(routes: &R, method: Method, path: &[u8]) -> RouteMatch {
-    let mut hit = BestMatch { index: RouteMatch::MISS, base: 0, allow: 0, rank: (0, false) };
+    let end = BestEnd { index: 0, rank: (0, 0) }; // that of the server
+    let mut hit = BestMatch { index: RouteMatch::MISS, base: 0, allow: 0, rank: (0, false), end };
     routes.find(&Lookup::new(method, path), &mut hit);
     // A fallback does not hide that the path has routes for other methods.
-    let index = if hit.rank.0 == 0 && hit.allow != 0 { RouteMatch::MISS } else { hit.index };
-    RouteMatch::new(index, hit.base, hit.allow)
+    if hit.index == RouteMatch::MISS || hit.rank.0 == 0 && hit.allow != 0 {
+        let BestEnd { index, rank: (_, base) } = hit.end;
+        return RouteMatch::new(index, base, hit.allow);
+    }
+    RouteMatch::new(hit.index, hit.base, hit.allow)
 }
 
 /// Finds the route of a head that is not the common case.

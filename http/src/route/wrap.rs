@@ -69,6 +69,16 @@ impl<S: State, M: Middleware<S>, R: Routes<S>> Routes<S> for Wrap<M, R> {
         self.inner.advance(body, cause, &mut io.within(&hook))
     }
 
+    fn hooked(
+        &self,
+        body: Option<&Self::Body>,
+        outer: Option<&Hook<'_>>,
+        write: &mut dyn FnMut(Option<&Hook<'_>>),
+    ) {
+        let hook = AsHook(&self.middleware, PhantomData::<fn(S)>);
+        self.inner.hooked(body, Some(&Hook { middleware: &hook, outer }), write);
+    }
+
     const WATCHED: bool = true;
 
     fn pattern(&self, body: &Self::Body, to: &mut Prefix) {

@@ -2,12 +2,13 @@
 
 use core::time::Duration;
 
-use lightcone_core::{Full, Instant, Output, Stream};
+use lightcone_core::{Instant, Output, Stream};
 
 use super::TIME_MAX;
 use super::turn::{Answer, ServeTurn, Stop};
 use crate::connection::{ConnectionFlags, Exchanging, PackedBody, RequestBody, RequestPhase, Timer};
 use crate::http::ServerState;
+use crate::middleware::Hook;
 use crate::mode::ResponseMode;
 use crate::parse::chunked::{Count, Decoder};
 use crate::parse::framing::Body;
@@ -40,10 +41,12 @@ impl<S: State> ServerState<S> {
         mut mode: ResponseMode,
         output: &mut Output<'_>,
         status: Status,
+        hooks: Option<&Hook<'_>>,
     ) -> Answer {
         mode.close();
         // If there is no room, the peer is not reading, and the refusal would not reach it.
-        let length = self.write_error_response(mode, status, output).ok();
+        let length =
+            ResponseWriter { output, scratch: &mut self.scratch, hooks, mode, status }.replace(status).ok();
         Answer { status, length, complete: length.is_some(), fault: None }
     }
 
@@ -55,18 +58,6 @@ impl<S: State> ServerState<S> {
         {
             stats.oversized.add(1);
         }
-    }
-
-    /// Writes a short text in place of a response; returns its length.
-    pub(super) fn write_error_response(
-        &mut self,
-        mode: ResponseMode,
-        status: Status,
-        output: &mut Output<'_>,
-    ) -> Result<u64, Full> {
-        self.scratch.extra.clear();
-        let scratch = &mut self.scratch;
-        ResponseWriter { output, scratch, hooks: None, mode, status }.canned_response(status)
     }
 
     /// Reads a head that is not the common case, is incomplete, or is invalid.

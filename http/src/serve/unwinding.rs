@@ -71,7 +71,8 @@ impl<S: State, R: Routes<S>> ServeScope<'_, '_, '_, '_, S, R> {
         let mut length = None;
         if open {
             output.discard();
-            length = http.parts.refuse(turn.mode, &mut output, Status::INTERNAL_SERVER_ERROR).length;
+            let status = Status::INTERNAL_SERVER_ERROR;
+            length = http.parts.refuse(turn.mode, &mut output, status, None).length;
         }
         let outgoing = if length.is_some() { PackedBody::Complete } else { PackedBody::Failed };
         turn.tally.bytes_in += input.bytes().len();

@@ -166,7 +166,7 @@ const ENDS: &[(&[Do], &str, [usize; 2], u16)] = &[
     (&[Feed("nonsense\r\n")], "- - 400 16 -", [0, 0], 400),
     (&[Feed("BREW /pot HTTP/1.1\r\nHost: a\r\n\r\n")], "- /pot 501 20 -", [0, 0], 501),
     (&[Feed("GET /a HTTP/2.0\r\nHost: a\r\n\r\n")], "GET /a 505 31 -", [0, 0], 505),
-    (&[Feed("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 101\r\n\r\n")], "PUT / 413 22 -", [0, 0], 413),
+    (&[Feed("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 101\r\n\r\n")], "PUT / 413 22 0ms", [0, 0], 413),
     (&[Feed("GET / HTTP/1.1\r\nHost: a\r\nExpect: x\r\n\r\n")], "GET / 417 23 -", [0, 0], 417),
 ];
 

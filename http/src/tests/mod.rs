@@ -9,6 +9,8 @@ mod conditional;
 mod events;
 #[cfg(not(target_os = "none"))]
 mod posting;
+#[cfg(not(target_os = "none"))]
+mod refusing;
 #[cfg(all(feature = "alloc", not(target_os = "none")))]
 mod topics;
 #[cfg(not(target_os = "none"))]

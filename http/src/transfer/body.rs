@@ -358,12 +358,7 @@ impl<S: State> Transfer<'_, S> {
         self.flush();
         let left = *self.link.outgoing;
         *self.link.outgoing = match left {
-            ResponseBody::Deferred => {
-                let length = self.write_error_response();
-                self.link.found.answered = Some((Status::INTERNAL_SERVER_ERROR, length));
-                ResponseBody::Complete
-            }
-            ResponseBody::Failed => return false,
+            ResponseBody::Deferred | ResponseBody::Failed => return false,
             // Fewer bytes were written than announced. Only the end of the connection can end the body.
             ResponseBody::Length(1..) => return false,
             ResponseBody::Chunked | ResponseBody::LastChunk => match self.output.send(LAST_CHUNK) {

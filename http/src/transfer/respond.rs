@@ -5,9 +5,9 @@ use lightcone_core::{Full, Output};
 use super::{ServerContext, Transfer};
 use crate::connection::RequestBody;
 use crate::exchange::{Done, Flow};
-use crate::mode::ResponseMode;
+use crate::middleware::Hook;
 use crate::request::State;
-use crate::respond::response::{Reply, Response};
+use crate::respond::response::{Reply, Response, fail, reply_with};
 use crate::respond::writer::{BodyLength, ResponseBody, ResponseWriter};
 use crate::status::Status;
 
@@ -89,20 +89,7 @@ impl<S: State> Transfer<'_, S> {
         // the rest of the input has been parsed as HTTP by now
         assert!(reply.outgoing() != ResponseBody::Upgraded, "a deferred response cannot upgrade");
         self.tools.scratch.holds = false;
-        if reply.closes() {
-            self.link.mode.close();
-        }
-        if reply.has_failed() {
-            self.link.found.replaced = Some(self.tools.scratch.fault);
-        }
-        let length = if reply.has_failed() { self.write_error_response() } else { reply.length };
-        *self.link.outgoing = reply.outgoing();
-        // The status of a head that is held back is not final: it is reported when the head leaves.
-        *self.link.held = self.output.is_holding();
-        if !*self.link.held {
-            self.link.found.answered = Some((reply.status(), length));
-            self.link.found.begun = reply.outgoing() != ResponseBody::Complete;
-        }
+        self.note(&reply);
         reply.unusual.and_then(|unusual| unusual.exchange)
     }
 
@@ -164,40 +151,42 @@ impl<S: State> Transfer<'_, S> {
         let writer = ResponseWriter { output, scratch, hooks, mode, status: Status::OK };
         let Response { mut writer } = head(self.state, Response { writer });
         let hold = !self.link.incoming.has_ended();
-        let started = writer.start(length.map_or(BodyLength::Unknown, BodyLength::Length), hold);
-        let (status, closes) = (writer.status, !writer.mode.has(ResponseMode::KEEP_ALIVE));
-        if closes {
+        let reply: Reply<Done> =
+            match writer.start(length.map_or(BodyLength::Unknown, BodyLength::Length), hold) {
+                Ok(outgoing) => reply_with(&writer, length, outgoing, None),
+                Err(Full) => fail(&mut writer),
+            };
+        self.note(&reply);
+        if *self.link.outgoing == ResponseBody::Complete { Flow::Done } else { Flow::More }
+    }
+
+    /// Notes what was sent or begun.
+    fn note<B>(&mut self, reply: &Reply<B>) {
+        if reply.closes() {
             self.link.mode.close();
         }
-        match started {
-            Ok(outgoing) => {
-                *self.link.outgoing = outgoing;
-                *self.link.held = self.output.is_holding();
-                let whole = outgoing == ResponseBody::Complete;
-                if !*self.link.held {
-                    self.link.found.answered = Some((status, length));
-                    self.link.found.begun = !whole;
-                }
-                if whole { Flow::Done } else { Flow::More }
-            }
-            Err(Full) => {
-                self.link.found.replaced = Some(self.tools.scratch.fault);
-                let length = self.write_error_response();
-                *self.link.outgoing = ResponseBody::Complete;
-                self.link.found.answered = Some((Status::INTERNAL_SERVER_ERROR, length));
-                Flow::Done
-            }
+        if reply.has_failed() {
+            self.link.found.replaced = Some(self.tools.scratch.fault);
+        }
+        let unanswerable = reply.outgoing() == ResponseBody::Failed;
+        self.link.found.unanswerable |= unanswerable;
+        *self.link.outgoing = if unanswerable { ResponseBody::Complete } else { reply.outgoing() };
+        // The status of a head that is held back is not final: it is reported when the head leaves.
+        *self.link.held = self.output.is_holding();
+        if !*self.link.held {
+            self.link.found.answered = Some((reply.status(), reply.length));
+            self.link.found.begun = *self.link.outgoing != ResponseBody::Complete;
         }
     }
 
-    /// Writes a 500 in place of a response that could not be written; returns the length of its body.
-    pub(crate) fn write_error_response(&mut self) -> Option<u64> {
-        let ServerContext { ref mut scratch, .. } = self.tools;
-        scratch.extra.clear();
-        let (output, mode) = (&mut self.output, *self.link.mode);
-        let mut writer = ResponseWriter { output, scratch, hooks: None, mode, status: Status::OK };
-        let length = writer.canned_response(Status::INTERNAL_SERVER_ERROR).ok();
-        self.link.found.unanswerable |= length.is_none();
-        length
+    /// Responds with a 500 in place of an exchange that is over and has not responded.
+    #[cold]
+    pub(crate) fn apologise(&mut self, hooks: Option<&Hook<'_>>) {
+        let _ = match hooks {
+            Some(hook) => {
+                self.within(hook).respond(|_, response| response.refuse(Status::INTERNAL_SERVER_ERROR))
+            }
+            None => self.respond(|_, response| response.refuse(Status::INTERNAL_SERVER_ERROR)),
+        };
     }
 }
