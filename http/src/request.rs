@@ -55,6 +55,8 @@ pub(crate) struct ConnectionInfo {
     pub(crate) token: Token,
     pub(crate) peer: PackedAddress,
     pub(crate) now: Instant,
+    /// Whether the engine is shutting down.
+    pub(crate) stopping: bool,
     /// The maximum number of bytes in its input.
     pub(crate) capacity: usize,
 }
@@ -148,6 +150,24 @@ impl<'a, S: State> Request<'a, S> {
     /// Returns the number of requests on this poller that are subscribed to a topic.
     pub fn subscribers(&self, topic: Topic) -> usize {
         self.outlet.subscribers(topic)
+    }
+
+    /// Returns whether the server is shutting down, so that a handler should begin nothing that the grace time may cut
+    /// off. Requests that arrived before the shutdown, or are on their way, are still served. An exchange asks
+    /// [`Transfer::is_stopping`](crate::Transfer::is_stopping).
+    ///
+    /// ```
+    /// # use lightcone_http::Http;
+    /// let server = Http::new().get("/report", |request, response| {
+    ///     if request.is_stopping() {
+    ///         return response.header("Retry-After", 5).refuse(503).into_any();
+    ///     }
+    ///     response.generate(1 << 30, |_offset, piece| piece.fill(b'x'))
+    /// });
+    /// # drop(server);
+    /// ```
+    pub fn is_stopping(&self) -> bool {
+        self.connected.stopping
     }
 
     /// Returns the method.

@@ -249,6 +249,13 @@ impl<'t, S: State> Transfer<'t, S> {
         self.tools.connected.now
     }
 
+    /// Returns whether the server is shutting down, so that the exchange should begin nothing long. It is `true` from
+    /// the call of [`Exchange::shutdown`](crate::Exchange::shutdown) on, and already in calls that precede it because
+    /// their input had arrived before.
+    pub fn is_stopping(&self) -> bool {
+        self.tools.connected.stopping
+    }
+
     /// Schedules a call of [`Exchange::advance`](crate::Exchange::advance) at the time `at`, unless the exchange is
     /// over by then. A later call of `wake_at` replaces the time. A time that has passed is taken as one millisecond
     /// from now; or, if the exchange waits for room and was not [upgraded](crate::Response::upgrade), it is called when

@@ -77,6 +77,7 @@ impl<'c, 'x, S: State> ServeTurn<'c, 'x, S> {
                 token: stream.token(),
                 peer: stream.packed_peer(),
                 now: stream.now(),
+                stopping: stream.is_stopping(),
                 capacity: stream.capacity(),
             },
             peer_closed: stream.peer_closed(),

@@ -269,3 +269,43 @@ fn an_answer_that_its_connection_delimits_is_reset_when_it_is_given_up() {
     rig.shutdown();
     assert!(rig.peers[peer].closed && rig.peers[peer].reset);
 }
+
+/// Responds with whether the server is stopping: in each line, in a call or at the shutdown.
+struct Asks;
+
+impl<S: State> Exchange<S> for Asks {
+    fn advance(&mut self, io: &mut Transfer<'_, S>) -> Flow {
+        let stops = io.is_stopping();
+        let _ = writeln!(io, "{stops}");
+        Flow::More
+    }
+
+    fn shutdown(&mut self, io: &mut Transfer<'_, S>) -> Flow {
+        let stops = io.is_stopping();
+        let _ = writeln!(io, "shutdown {stops}");
+        Flow::Done
+    }
+}
+
+#[test]
+fn handlers_and_exchanges_see_that_the_server_stops() {
+    let app = Http::new()
+        .get("/foo", |request, response| response.display(request.is_stopping()))
+        .get("/events", |_request, response| response.stream(None, Asks));
+    let mut rig = Rig::untimed(app);
+    let (idle, early, late) = (rig.connect(), rig.connect(), rig.connect());
+    rig.send(idle, GET);
+    assert_eq!(rig.take(idle), ok("false"));
+    rig.send(early, b"GET /events HTTP/1.1\r\nHost: a\r\n\r\n");
+    rig.shutdown();
+    // One request is on its way when the shutdown begins, and so is one whose exchange begins after it.
+    rig.send(idle, GET);
+    assert_eq!(rig.take(idle), response("200 OK", CLOSE, "true"));
+    rig.send(late, b"GET /events HTTP/1.1\r\nHost: a\r\n\r\n");
+    let bodies = [early, late].map(|peer| {
+        let answer = rig.take(peer);
+        String::from(answer.split_once("\r\n\r\n").unwrap().1)
+    });
+    assert_eq!(bodies[0], "6\r\nfalse\n\r\ne\r\nshutdown true\n\r\n0\r\n\r\n");
+    assert_eq!(bodies[1], "5\r\ntrue\n\r\ne\r\nshutdown true\n\r\n0\r\n\r\n");
+}
