@@ -45,11 +45,19 @@ struct Options {
     #[arg(short = 'I', long)]
     head: bool,
 
+    /// Follow redirects.
+    #[arg(short = 'L', long)]
+    location: bool,
+
+    /// How many redirects are followed with --location.
+    #[arg(long, value_name = "NUMBER", default_value_t = 10, allow_negative_numbers = true, value_parser = within::<u8>(1..=255))]
+    max_redirs: u8,
+
     /// Seconds that a connect may take.
     #[arg(long, value_name = "SECONDS", default_value_t = 10, allow_negative_numbers = true, value_parser = within::<u64>(1..=86_400))]
     connect_timeout: u64,
 
-    /// Seconds that the whole exchange may take [default: no limit].
+    /// Seconds that the whole exchange may take, with all redirects [default: no limit].
     #[arg(short, long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = within::<u64>(1..=86_400))]
     max_time: Option<u64>,
 }
@@ -74,7 +82,8 @@ fn fetch(options: Options) -> Result<(), RequestFailed> {
         ClientLimits { total_time: options.max_time.map(Duration::from_secs), ..ClientLimits::DEFAULT };
     let mut request = Request::new(options.request.unwrap_or(default), options.uri)
         .limits(limits)
-        .connect_time(Duration::from_secs(options.connect_timeout));
+        .connect_time(Duration::from_secs(options.connect_timeout))
+        .redirects(if options.location { options.max_redirs } else { 0 });
     for (name, value) in options.headers {
         request = request.field(name, value);
     }

@@ -31,9 +31,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use lightcone_core::{Address, Context, Timeouts, TimerId};
 use lightcone_http::client::{
     Attempt, Attempts, BodyWriter, Client, ClientLimits, ClientRequest, Fetch, FetchCause, FetchError,
-    FetchPhase, FetchSource, RequestBody, ResponseHead, Uri, UriError,
+    FetchPhase, FetchSource, RedirectError, Redirection, RequestBody, ResponseHead, Uri, UriError,
 };
 use lightcone_http::{Flow, Method, Status};
+use lightcone_unix::clock::Clock;
 use lightcone_unix::{Builder, Error};
 
 use crate::Native;
@@ -57,6 +58,8 @@ pub enum RequestFailed {
     Fetch(FetchError),
     /// The body of the response could not be written to its destination.
     Write(io::Error),
+    /// The response redirects to where the request cannot be sent, or once more than [allowed](Request::redirects).
+    Redirect(RedirectError),
 }
 
 impl fmt::Display for RequestFailed {
@@ -67,6 +70,7 @@ impl fmt::Display for RequestFailed {
             Self::Engine(error) => error.fmt(f),
             Self::Fetch(error) => error.fmt(f),
             Self::Write(error) => write!(f, "cannot write the body of the response: {error}"),
+            Self::Redirect(error) => error.fmt(f),
         }
     }
 }
@@ -86,6 +90,7 @@ impl core::error::Error for RequestFailed {
             Self::Resolve(error) | Self::Write(error) => error.source(),
             Self::Engine(error) => error.source(),
             Self::Fetch(error) => error.source(),
+            Self::Redirect(error) => error.source(),
         }
     }
 }
@@ -131,9 +136,11 @@ pub struct Request {
     method: Method,
     uri: String,
     fields: Vec<(String, String)>,
-    body: Option<Vec<u8>>,
+    /// Shared by the requests of a chain of redirects.
+    body: Option<Arc<Vec<u8>>>,
     limits: ClientLimits,
     connect_time: Duration,
+    redirects: u8,
 }
 
 /// Sends a `GET` and returns the response with its whole body, up to 16 MiB.
@@ -156,6 +163,7 @@ impl Request {
             body: None,
             limits: ClientLimits { body: BODY_MAX, ..ClientLimits::DEFAULT },
             connect_time: Duration::from_secs(10),
+            redirects: 0,
         }
     }
 
@@ -169,7 +177,7 @@ impl Request {
     /// Sets the body.
     #[must_use]
     pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
-        self.body = Some(body.into());
+        self.body = Some(Arc::new(body.into()));
         self
     }
 
@@ -201,6 +209,27 @@ impl Request {
         self
     }
 
+    /// Follows up to `most` redirects; more, or a loop, are [errors](RequestFailed::Redirect), as is a location that
+    /// needs TLS. By default, none is followed: a response that redirects is returned like any other.
+    ///
+    /// The requests that follow have the method, the body and the fields that [`Redirection`] describes: credentials
+    /// are not sent to another origin. Cookies that a response sets are not sent with the next request. The
+    /// [limits](Self::limits) apply to each request, except [`ClientLimits::total_time`], in which all of them have to
+    /// be over.
+    ///
+    /// ```no_run
+    /// use lightcone::fetch::Request;
+    /// use lightcone::http::Method;
+    ///
+    /// let response = Request::new(Method::Get, "http://example.org/old").redirects(10).send()?;
+    /// # Ok::<(), lightcone::fetch::RequestFailed>(())
+    /// ```
+    #[must_use]
+    pub const fn redirects(mut self, most: u8) -> Self {
+        self.redirects = most;
+        self
+    }
+
     /// Sends the request and returns the response with its whole body.
     ///
     /// # Errors
@@ -224,15 +253,48 @@ impl Request {
         body: impl Write + Send + 'static,
         head: impl FnOnce(&Fetched) -> io::Result<()> + Send + 'static,
     ) -> Result<Fetched, RequestFailed> {
-        let Self { limits, connect_time, .. } = self;
+        let begin = Clock::now_ms();
+        let (most, total_time) = (self.redirects, self.limits.total_time);
+        let mut request = self;
+        let mut sent = Vec::new();
+        let mut receiver = Receiver { head: Some(Box::new(head)), body: Box::new(body) };
+        loop {
+            let (next, again) = match request.exchange(receiver)? {
+                Outcome::Complete(response) => return Ok(response),
+                Outcome::Redirected(next, again) => (next, again),
+            };
+            sent.push((request.method, request.uri.clone()));
+            if sent.len() > most.into() {
+                return Err(RequestFailed::Redirect(RedirectError::TooMany(most)));
+            }
+            request.follow(next);
+            if sent.iter().any(|(method, uri)| (*method, uri) == (request.method, &request.uri)) {
+                return Err(RequestFailed::Redirect(RedirectError::Loop(request.uri)));
+            }
+            let spent = Duration::from_millis(Clock::now_ms().saturating_sub(begin));
+            request.limits.total_time = total_time.map(|time| time.saturating_sub(spent));
+            receiver = again;
+        }
+    }
+
+    /// Changes into the request that follows.
+    fn follow(&mut self, next: Redirection) {
+        self.fields.retain(|(name, _)| next.keeps(name));
+        self.body = self.body.take().filter(|_| next.keeps_body);
+        self.method = next.method;
+        self.uri = next.uri;
+    }
+
+    /// Sends one request, over an engine of its own.
+    fn exchange(&self, receiver: Receiver) -> Result<Outcome, RequestFailed> {
+        let Self { limits, connect_time, .. } = *self;
         let addresses = resolve(&Uri::parse(&self.uri)?)?;
         let (outcome, result) = channel();
         let call = Call {
-            request: Arc::new(self),
+            request: Arc::new(self.clone()),
             sent: 0,
             response: None,
-            head: Some(Box::new(head)),
-            body: Box::new(body),
+            receiver: Some(receiver),
             error: None,
             outcome,
         };
@@ -361,25 +423,57 @@ impl FetchSource for Calls {
 
 type OnHead = Box<dyn FnOnce(&Fetched) -> io::Result<()> + Send>;
 
+/// What gets the response.
+struct Receiver {
+    /// `None` once it was called.
+    head: Option<OnHead>,
+    body: Box<dyn Write + Send>,
+}
+
+/// How an exchange has ended.
+enum Outcome {
+    Complete(Fetched),
+    /// The response redirects, and has not reached the receiver.
+    Redirected(Redirection, Receiver),
+}
+
 struct Call {
     request: Arc<Request>,
     sent: usize,
     response: Option<Fetched>,
-    head: Option<OnHead>,
-    body: Box<dyn Write + Send>,
-    /// The error of the writer, because of which the request was given up.
-    error: Option<io::Error>,
-    outcome: Sender<Result<Fetched, RequestFailed>>,
+    /// `None` once the response redirects: the rest of it is not read.
+    receiver: Option<Receiver>,
+    /// Why the request was given up.
+    error: Option<RequestFailed>,
+    outcome: Sender<Result<Outcome, RequestFailed>>,
 }
 
 impl Call {
     /// Keeps the head of the response, and passes it on.
-    fn keep(&mut self, head: &ResponseHead<'_>) -> io::Result<()> {
+    fn keep(&mut self, head: &ResponseHead<'_>) -> Result<(), RequestFailed> {
+        if let Some(next) = self.redirection(head).map_err(RequestFailed::Redirect)? {
+            if let Some(receiver) = self.receiver.take() {
+                let _ = self.outcome.send(Ok(Outcome::Redirected(next, receiver)));
+            }
+            return Ok(());
+        }
         let fields =
             head.fields().map(|(name, value)| (String::from_utf8_lossy(name).into(), value.to_vec()));
         let (status, head, fields) = (head.status, head.as_bytes().to_vec(), fields.collect());
         let response = self.response.insert(Fetched { status, head, fields, body: Vec::new() });
-        self.head.take().map_or(Ok(()), |head| head(response))
+        let on_head = self.receiver.as_mut().and_then(|receiver| receiver.head.take());
+        on_head.map_or(Ok(()), |on_head| on_head(response)).map_err(RequestFailed::Write)
+    }
+
+    fn redirection(&self, head: &ResponseHead<'_>) -> Result<Option<Redirection>, RedirectError> {
+        let Request { method, uri, redirects, .. } = &*self.request;
+        if *redirects == 0 {
+            return Ok(None);
+        }
+        let mut locations = head.fields().filter(|(name, _)| name.eq_ignore_ascii_case(b"location"));
+        let location = locations.next().map(|(_, value)| value);
+        // Of two locations, none is more right than the other.
+        Redirection::new(*method, uri, head.status, location.filter(|_| locations.next().is_none()))
     }
 }
 
@@ -397,7 +491,7 @@ impl Fetch for Call {
     }
 
     fn send(&mut self, body: &mut BodyWriter<'_>) -> Flow {
-        let data = self.request.body.as_deref().unwrap_or_default();
+        let data = self.request.body.as_ref().map_or(&[][..], |body| body.as_slice());
         self.sent += body.write(data.get(self.sent..).unwrap_or_default());
         if self.sent == data.len() { Flow::Done } else { Flow::More }
     }
@@ -407,25 +501,24 @@ impl Fetch for Call {
     }
 
     fn body(&mut self, data: &[u8]) -> Option<usize> {
-        if self.error.is_none() {
-            self.error = self.body.write_all(data).err();
-        }
+        let receiver = self.receiver.as_mut().filter(|_| self.error.is_none())?;
+        self.error = receiver.body.write_all(data).err().map(RequestFailed::Write);
         self.error.is_none().then_some(data.len())
     }
 
     fn end(mut self) {
-        let written = self.error.take().map_or_else(|| self.body.flush(), Err);
-        let outcome = match (written, self.response) {
-            (Ok(()), Some(response)) => Ok(response),
-            (Ok(()), None) => unreachable!("a response has a head"),
-            (Err(error), _) => Err(RequestFailed::Write(error)),
-        };
-        // The calling thread holds the receiver until this arrives.
-        let _ = self.outcome.send(outcome);
+        // The calling thread holds the receiving end until this arrives, or a redirect has.
+        let _ = self.outcome.send(match (self.error, self.receiver.as_mut(), self.response) {
+            (Some(error), ..) => Err(error),
+            (None, Some(receiver), Some(response)) => {
+                receiver.body.flush().map(|()| Outcome::Complete(response)).map_err(RequestFailed::Write)
+            }
+            (None, None, _) => return,
+            (None, Some(_), None) => unreachable!("a response has a head"),
+        });
     }
 
     fn failed(self, error: FetchError) {
-        let error = self.error.map_or(RequestFailed::Fetch(error), RequestFailed::Write);
-        let _ = self.outcome.send(Err(error));
+        let _ = self.outcome.send(Err(self.error.unwrap_or(RequestFailed::Fetch(error))));
     }
 }

@@ -34,6 +34,8 @@ fn what_it_writes() {
     let engine = Builder::new().pollers(1).start(|_poller| {
         Http::new()
             .get("/foo", |request, response| response.display(request.header("x-a").unwrap_or("bar")))
+            .get("/moved", |_request, response| response.status(301).redirect("foo"))
+            .get("/round", |_request, response| response.redirect("round"))
             .put("/echo", |request, response| response.stream(request.head.length(), Echo))
             .post("/echo", |request, response| response.stream(request.head.length(), Echo))
     });
@@ -41,8 +43,11 @@ fn what_it_writes() {
     let listener = engine.listen("127.0.0.1:0").unwrap();
     let Endpoint::Inet(address) = *listener.endpoint() else { panic!("an address of TCP") };
     let (foo, echo) = (format!("http://{address}/foo"), format!("http://{address}/echo"));
-    let table: [(&[&str], &str, &str); 6] = [
+    let (moved, round) = (format!("http://{address}/moved"), format!("http://{address}/round"));
+    let table: [(&[&str], &str, &str); 8] = [
         (&[&foo], "", "bar"),
+        (&["-i", &moved], "HTTP/1.1 301 Moved Permanently\r\n", "\r\n\r\n"),
+        (&["-L", "-i", &moved], "HTTP/1.1 200 OK\r\n", "\r\n\r\nbar"),
         (&["-H", "X-A: b c ", &foo], "", "b c"),
         (&["-i", &foo], "HTTP/1.1 200 OK\r\n", "\r\n\r\nbar"),
         (&["-I", &foo], "HTTP/1.1 200 OK\r\n", "\r\n\r\n"),
@@ -60,6 +65,9 @@ fn what_it_writes() {
         assert!(written.starts_with(start) && written.ends_with(end), "{arguments:?}: {written:?}");
         assert!(!start.is_empty() || written == end, "{arguments:?}: {written:?}");
     }
+    let looped = fetch(&["-L", "--max-redirs", "3", &round]);
+    assert_eq!((looped.status.code(), text(&looped.stdout).as_str()), (Some(1), ""));
+    assert_eq!(text(&looped.stderr), format!("fetch: redirected in a loop, back to \"{round}\"\n"));
     let missing = fetch(&["-i", &format!("http://{address}/missing")]);
     assert!(missing.status.success() && text(&missing.stdout).starts_with("HTTP/1.1 404 "));
 }

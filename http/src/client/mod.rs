@@ -11,6 +11,7 @@
 //! | read a response from bytes | [`ResponseReader`] |
 //! | pass requests and responses on, as a proxy | `ForwardedHead`, `ForwardedFields` and [`Response::forward`](crate::Response), with the feature `alloc` |
 //! | write the head of a request as text | [`ClientRequest`] with a [`Uri`] |
+//! | follow a redirect | [`Redirection`], with the feature `alloc` |
 //! | propose another protocol to a server | [`ClientRequest::upgrade`], in a handler of your own |
 //!
 //! Responses are parsed strictly, as requests are by the server: what another parser could read differently is refused.
@@ -24,6 +25,8 @@ mod forward;
 mod handler;
 mod limits;
 mod pool;
+#[cfg(feature = "alloc")]
+mod redirect;
 mod request;
 mod response;
 mod uri;
@@ -35,6 +38,8 @@ pub use forward::{ForwardError, ForwardedFields, ForwardedHead};
 pub use handler::{Client, ClientSocket, FetchSource};
 pub use limits::ClientLimits;
 pub use pool::{Pool, PoolLimits, PoolMessage, PoolSocket, PoolStats};
+#[cfg(feature = "alloc")]
+pub use redirect::{RedirectError, Redirection, resolve};
 pub use request::{ClientRequest, InvalidRequest, RequestBody, RequestFields, RequestHead};
 pub use response::{Delimiter, InvalidResponse, Piece, ResponseHead, ResponseReader};
 pub use uri::{Uri, UriError};

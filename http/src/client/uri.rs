@@ -160,6 +160,12 @@ impl<'a> Uri<'a> {
         Some(SocketAddr::new(host, self.port))
     }
 
+    /// Returns whether the scheme, the host and the port are those of `other` (RFC 9110, 4.3.1).
+    #[cfg(feature = "alloc")]
+    pub(super) fn has_origin_of(&self, other: &Self) -> bool {
+        (self.scheme, self.port) == (other.scheme, other.port) && self.host.eq_ignore_ascii_case(other.host)
+    }
+
     /// Writes the host and, unless it is 80, the port, as in the field `Host`.
     pub(super) fn write_authority(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.host)?;
