@@ -1,19 +1,6 @@
 //! Frames as they are sent: whole or not at all, and as the receiving side finds them.
-#![allow(
-    clippy::cast_possible_truncation,
-    clippy::excessive_nesting,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::std_instead_of_alloc,
-    clippy::unwrap_used,
-    clippy::wildcard_enum_match_arm,
-    reason = "a failed test is the point, and its numbers are small"
-)]
 
-mod common;
-
-use common::{Bench, PLAIN, on};
+use crate::common::{Bench, PLAIN, on};
 use lightcone_core::framing::{
     Delimited, FrameState, FrameTooLong, LengthField, Lengths, Lines, SendFrameError,
 };

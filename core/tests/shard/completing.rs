@@ -1,19 +1,6 @@
 //! Tests a lone poller over a completion-based transport that records its calls.
-#![allow(
-    clippy::cast_possible_truncation,
-    clippy::excessive_nesting,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::std_instead_of_alloc,
-    clippy::unwrap_used,
-    clippy::wildcard_enum_match_arm,
-    reason = "a failed test is the point"
-)]
 
-mod common;
-
-use common::{PEER, PLAIN};
+use crate::common::{PEER, PLAIN};
 use core::convert::Infallible;
 use core::mem::MaybeUninit;
 use lightcone_core::poller::{Alone, Connect, Poller, PollerStorage, Received, TopicStorage, Transport};

@@ -1,20 +1,7 @@
 //! Pools are fair: sockets get blocks in the order in which they began to wait, regardless of how much the others send,
 //! and a small response and a small request are always possible.
-#![allow(
-    clippy::cast_possible_truncation,
-    clippy::excessive_nesting,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::std_instead_of_alloc,
-    clippy::unwrap_used,
-    clippy::wildcard_enum_match_arm,
-    reason = "a failed test is the point, and its numbers are small"
-)]
 
-mod common;
-
-use common::{Bench, Data, PLAIN, nothing};
+use crate::common::{Bench, Data, PLAIN, nothing};
 use core::cell::RefCell;
 use lightcone_core::{Action, Config, Event, Interest, Socket, Token};
 use std::rc::Rc;

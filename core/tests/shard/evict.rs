@@ -1,19 +1,6 @@
 //! Eviction in a shard: which sockets are idle, since when, and which of them comes first.
-#![allow(
-    clippy::cast_possible_truncation,
-    clippy::excessive_nesting,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::std_instead_of_alloc,
-    clippy::unwrap_used,
-    clippy::wildcard_enum_match_arm,
-    reason = "a failed test is the point, and its numbers are small"
-)]
 
-mod common;
-
-use common::{Bench, Data, PLAIN, Random, echo, ms};
+use crate::common::{Bench, Data, PLAIN, Random, echo, ms};
 use lightcone_core::{Action, CloseReason, Config, Event, Interest, Socket, Timeout, Timeouts, Token};
 use std::collections::BTreeMap;
 

@@ -1,10 +1,4 @@
 //! The parts of a poller's turn that do not involve threads: budgets, the deadline of a shutdown, refusals.
-#![allow(
-    clippy::cast_possible_truncation,
-    clippy::indexing_slicing,
-    clippy::unwrap_used,
-    reason = "helpers of tests"
-)]
 
 use core::convert::Infallible;
 use core::mem::MaybeUninit;

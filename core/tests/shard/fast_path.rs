@@ -1,25 +1,12 @@
 //! `FastPath::receive`, `Connection::receive` and `Connection::carry_out` behave like `received`, `run` and a driver's
 //! own sends; they differ only in cost.
 //!
-//! A failure prints its seed; `WALK_SEED=n cargo test -p lightcone-core --test fast_path` runs that seed alone.
-#![allow(
-    clippy::cast_possible_truncation,
-    clippy::excessive_nesting,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::std_instead_of_alloc,
-    clippy::unwrap_used,
-    clippy::wildcard_enum_match_arm,
-    unreachable_pub,
-    reason = "a failed test is the point, and its numbers are small"
-)]
+//! A failure prints its seed; `WALK_SEED=n cargo test -p lightcone-core --test shard fast_path::` runs that seed alone.
 
-mod common;
-#[path = "common/two_ways.rs"]
+#[path = "../common/two_ways.rs"]
 mod two_ways;
 
-use common::{Bench, PLAIN, Random, lent};
+use crate::common::{self, Bench, PLAIN, Random, lent};
 use lightcone_core::{
     Action, Calls, Config, Context, ContextCalls, ErrorKind, Event, Instant, Interest, NoOutbox, PollerId,
     Sent, Settled,

@@ -1,15 +1,4 @@
 //! Sizes of types, and which types may cross threads.
-#![allow(
-    clippy::cast_possible_truncation,
-    clippy::excessive_nesting,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::std_instead_of_alloc,
-    clippy::unwrap_used,
-    clippy::wildcard_enum_match_arm,
-    reason = "a failed test is the point, and its numbers are small"
-)]
 
 use core::mem::MaybeUninit;
 use lightcone_core::framing::{FrameTooLong, SendFrameError};

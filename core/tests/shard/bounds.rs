@@ -1,19 +1,6 @@
 //! Tests each limit from both sides (buffers, pools, sockets), and that reaching one does not affect other sockets.
-#![allow(
-    clippy::cast_possible_truncation,
-    clippy::excessive_nesting,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::std_instead_of_alloc,
-    clippy::unwrap_used,
-    clippy::wildcard_enum_match_arm,
-    reason = "a failed test is the point, and its numbers are small"
-)]
 
-mod common;
-
-use common::{ACCEPTED, Bench, Data, PEER, PLAIN, Peer, React, Wire, echo, nothing, on};
+use crate::common::{self, ACCEPTED, Bench, Data, PEER, PLAIN, Peer, React, Wire, echo, nothing, on};
 use core::cell::{Cell, RefCell};
 use lightcone_core::{
     Action, AdmitError, CloseReason, Config, ErrorKind, Event, Full, Interest, Socket, Token,

@@ -1,19 +1,6 @@
 //! A token reaches its own socket or none.
-#![allow(
-    clippy::cast_possible_truncation,
-    clippy::excessive_nesting,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::std_instead_of_alloc,
-    clippy::unwrap_used,
-    clippy::wildcard_enum_match_arm,
-    reason = "a failed test is the point, and its numbers are small"
-)]
 
-mod common;
-
-use common::{Bench, PLAIN, nothing, on};
+use crate::common::{self, Bench, PLAIN, nothing, on};
 use lightcone_core::{Action, Config, ErrorKind, Event, Interest, ListenerId, PollerId, Token};
 
 fn ended(bench: &mut Bench, token: Token) {

@@ -1,19 +1,8 @@
 //! Every path through the life of a socket by its public inputs, and the correctness of the reports at its end.
-#![allow(
-    clippy::cast_possible_truncation,
-    clippy::excessive_nesting,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::std_instead_of_alloc,
-    clippy::unwrap_used,
-    clippy::wildcard_enum_match_arm,
-    reason = "a failed test is the point, and its numbers are small"
-)]
 
-mod common;
-
-use common::{Bench, Data, PEER, PLAIN, Peer, Seen, Wire, echo, gather, ms, nothing, on, pattern};
+use crate::common::{
+    self, Bench, Data, PEER, PLAIN, Peer, Seen, Wire, echo, gather, ms, nothing, on, pattern,
+};
 use lightcone_core::{
     Action, AdmitError, CloseReason, Config, ErrorKind, Event, Full, Instant, Interest, Socket, Timeout,
     Timeouts, Token,

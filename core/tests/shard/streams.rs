@@ -1,19 +1,6 @@
 //! Long streams in pieces of every size: each byte arrives once and in order, and each event is justified.
-#![allow(
-    clippy::cast_possible_truncation,
-    clippy::excessive_nesting,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::std_instead_of_alloc,
-    clippy::unwrap_used,
-    clippy::wildcard_enum_match_arm,
-    reason = "a failed test is the point, and its numbers are small"
-)]
 
-mod common;
-
-use common::{Bench, Data, PLAIN, Peer, Wire, echo, pattern};
+use crate::common::{Bench, Data, PLAIN, Peer, Wire, echo, pattern};
 use core::cell::Cell;
 use lightcone_core::{CloseReason, Config, Event, Socket, Token};
 use std::rc::Rc;

@@ -1,19 +1,7 @@
 //! Every timeout in every phase of a socket, alone and combined: each takes effect at its exact tick. Seeded walks over
 //! short spans are compared with a model that implements the rules of `Timeouts` without timers.
-#![allow(
-    clippy::cast_possible_truncation,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::std_instead_of_alloc,
-    clippy::unwrap_used,
-    clippy::wildcard_enum_match_arm,
-    reason = "a failed test is the point, and its numbers are small"
-)]
 
-mod common;
-
-use common::{Bench, Data, PLAIN, Random, ms};
+use crate::common::{Bench, Data, PLAIN, Random, ms};
 use core::time::Duration;
 use lightcone_core::life::State;
 use lightcone_core::{Action, CloseReason, Config, Event, Socket, Timeout, Timeouts, Token};

@@ -1,21 +1,8 @@
 //! Engines that violate the event contract, each in one way that [`ContractChecker`] must detect.
 //!
 //! Each is the real shard with a fault between it and the checker, or a driver that does what the connection forbids.
-#![allow(
-    clippy::cast_possible_truncation,
-    clippy::excessive_nesting,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::std_instead_of_alloc,
-    clippy::unwrap_used,
-    clippy::wildcard_enum_match_arm,
-    reason = "a failed test is the point, and its numbers are small"
-)]
 
-mod common;
-
-use common::{ACCEPTED, PEER, PLAIN};
+use crate::common::{ACCEPTED, PEER, PLAIN};
 use core::mem::MaybeUninit;
 use core::ops::ControlFlow;
 use lightcone_core::{

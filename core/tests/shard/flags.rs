@@ -1,19 +1,6 @@
 //! Flags that are set on a rare path and cleared elsewhere: none of them outlives its cause.
-#![allow(
-    clippy::cast_possible_truncation,
-    clippy::excessive_nesting,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::std_instead_of_alloc,
-    clippy::unwrap_used,
-    clippy::wildcard_enum_match_arm,
-    reason = "a failed test is the point, and its numbers are small"
-)]
 
-mod common;
-
-use common::{Bench, PLAIN, ms};
+use crate::common::{Bench, PLAIN, ms};
 use lightcone_core::{Action, CloseReason, Config, Event, Interest, Timeout, Timeouts};
 
 /// Consumes the input, and closes or sends at a message. Ignores the peer's end of stream.

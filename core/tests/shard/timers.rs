@@ -1,11 +1,4 @@
 //! The timers of a poller, compared step by step with a list that is searched, and the delays of a back-off.
-#![allow(
-    clippy::cast_possible_truncation,
-    clippy::indexing_slicing,
-    clippy::std_instead_of_alloc,
-    clippy::unwrap_used,
-    reason = "a failed test is the point, and its numbers are small"
-)]
 
 use core::mem::MaybeUninit;
 use core::time::Duration;

@@ -1,19 +1,6 @@
 //! The minimum rate of output: a peer that is fast enough stays, and one that is too slow goes in time.
-#![allow(
-    clippy::cast_possible_truncation,
-    clippy::excessive_nesting,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::std_instead_of_alloc,
-    clippy::unwrap_used,
-    clippy::wildcard_enum_match_arm,
-    reason = "a failed test is the point, and its numbers are small"
-)]
 
-mod common;
-
-use common::{Bench, Data, PLAIN, ms};
+use crate::common::{Bench, Data, PLAIN, ms};
 use core::cell::Cell;
 use core::time::Duration;
 use lightcone_core::{

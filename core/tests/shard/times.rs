@@ -1,19 +1,6 @@
 //! Deadlines and timeouts: never early, at most two milliseconds late, regardless of the clock's behaviour.
-#![allow(
-    clippy::cast_possible_truncation,
-    clippy::excessive_nesting,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::std_instead_of_alloc,
-    clippy::unwrap_used,
-    clippy::wildcard_enum_match_arm,
-    reason = "a failed test is the point, and its numbers are small"
-)]
 
-mod common;
-
-use common::{Bench, Data, PLAIN, echo, ms, nothing, on};
+use crate::common::{Bench, Data, PLAIN, echo, ms, nothing, on};
 use core::time::Duration;
 use lightcone_core::{
     Action, CloseReason, Config, ErrorKind, Event, Instant, Interest, Socket, Timeout, Timeouts, Token,

@@ -1,14 +1,5 @@
 //! The layer of the PROXY protocol over a shard: what the wrapped handler sees, for every cut of the header.
-#![allow(
-    clippy::excessive_nesting,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::std_instead_of_alloc,
-    clippy::unwrap_used,
-    unused_must_use,
-    reason = "a failed test is the point, and the actions of a socket that only reads need no work"
-)]
+#![allow(unused_must_use, reason = "the actions of a socket that only reads need no work")]
 
 use core::cell::{Cell, RefCell};
 use core::mem::MaybeUninit;

@@ -1,19 +1,6 @@
 //! Sends that complete later: their bytes stay in place until the driver reports the outcome.
-#![allow(
-    clippy::cast_possible_truncation,
-    clippy::excessive_nesting,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::std_instead_of_alloc,
-    clippy::unwrap_used,
-    clippy::wildcard_enum_match_arm,
-    reason = "a failed test is the point, and its numbers are small"
-)]
 
-mod common;
-
-use common::{Bench, Data, PLAIN, pattern};
+use crate::common::{Bench, Data, PLAIN, pattern};
 use core::cell::Cell;
 use lightcone_core::{Action, CloseReason, Config, ErrorKind, Event, Interest, Socket, Token};
 use std::rc::Rc;

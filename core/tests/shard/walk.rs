@@ -1,22 +1,9 @@
 //! Random drivers against random handlers: in any order of events the event contract holds, every byte is accounted
 //! for, and nothing is left over.
 //!
-//! A failure prints its seed; `WALK_SEED=n cargo test -p lightcone-core --test walk` runs that seed alone.
-#![allow(
-    clippy::cast_possible_truncation,
-    clippy::excessive_nesting,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::std_instead_of_alloc,
-    clippy::unwrap_used,
-    clippy::wildcard_enum_match_arm,
-    reason = "a failed test is the point, and its numbers are small"
-)]
+//! A failure prints its seed; `WALK_SEED=n cargo test -p lightcone-core --test shard walk::` runs that seed alone.
 
-mod common;
-
-use common::{Bench, Data, PEER, PLAIN, Random, Seen, ms, pattern};
+use crate::common::{self, Bench, Data, PEER, PLAIN, Random, Seen, ms, pattern};
 use core::cell::{Cell, RefCell};
 use core::time::Duration;
 use lightcone_core::{

@@ -1,19 +1,6 @@
 //! Output that is held back: the driver's actions, and the outcome when the socket ends.
-#![allow(
-    clippy::cast_possible_truncation,
-    clippy::excessive_nesting,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::std_instead_of_alloc,
-    clippy::unwrap_used,
-    clippy::wildcard_enum_match_arm,
-    reason = "a failed test is the point, and its numbers are small"
-)]
 
-mod common;
-
-use common::{Bench, Data, PLAIN, on};
+use crate::common::{Bench, Data, PLAIN, on};
 use lightcone_core::{Action, CloseReason, ErrorKind, Event, Interest, Socket, Token};
 
 const READ: Action = Action::Wait(Interest::READ);

@@ -1,19 +1,6 @@
 //! Input and output through other crates' traits: `core::fmt` and `embedded_io`.
-#![allow(
-    clippy::cast_possible_truncation,
-    clippy::excessive_nesting,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::std_instead_of_alloc,
-    clippy::unwrap_used,
-    clippy::wildcard_enum_match_arm,
-    reason = "a failed test is the point, and its numbers are small"
-)]
 
-mod common;
-
-use common::{Bench, Data, PLAIN, on};
+use crate::common::{Bench, Data, PLAIN, on};
 use core::fmt;
 use embedded_io::{BufRead, Error as _, ErrorKind, Read, ReadExactError, ReadReady, Write, WriteReady};
 use lightcone_core::{Action, Event, Full, Interest, Socket, WouldBlock};
