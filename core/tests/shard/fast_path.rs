@@ -6,21 +6,14 @@
 #[path = "../common/two_ways.rs"]
 mod two_ways;
 
-use crate::common::{self, Bench, PLAIN, Random, lent};
+use crate::common::{self, Bench, PLAIN, Random, lent, rounds};
 use lightcone_core::{
     Action, Calls, Config, Context, ContextCalls, ErrorKind, Event, Instant, Interest, NoOutbox, PollerId,
     Sent, Settled,
 };
 use two_ways::{Broken, Numbers, compare};
 
-/// Fewer where the code is slow: on a target without an operating system, and without optimisation.
-const SEEDS: u64 = if cfg!(target_os = "none") {
-    1_000
-} else if cfg!(debug_assertions) {
-    3_000
-} else {
-    20_000
-};
+const SEEDS: u64 = rounds(20_000);
 const STEPS: usize = 150;
 
 impl Numbers for Random {

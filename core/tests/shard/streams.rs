@@ -1,6 +1,6 @@
 //! Long streams in pieces of every size: each byte arrives once and in order, and each event is justified.
 
-use crate::common::{Bench, Data, PLAIN, Peer, Wire, echo, pattern};
+use crate::common::{Bench, Data, PLAIN, Peer, Wire, echo, pattern, rounds};
 use core::cell::Cell;
 use lightcone_core::{CloseReason, Config, Event, Socket, Token};
 use std::rc::Rc;
@@ -67,7 +67,7 @@ fn an_echo_in_pieces_of_all_combinations_of_sizes() {
 /// Whole streams in pieces of fixed sizes, through a kernel that blocks repeatedly.
 #[test]
 fn an_echo_through_a_narrow_window() {
-    let bytes = stream(300 * KIB);
+    let bytes = stream(rounds(300) as usize * KIB);
     for block_size in BLOCKS {
         for (receive, send, window) in
             [(1, 65, 4_000), (65, 1, 900), (63, 64, 65), (usize::MAX, 1_000, 3_000)]

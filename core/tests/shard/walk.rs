@@ -3,7 +3,7 @@
 //!
 //! A failure prints its seed; `WALK_SEED=n cargo test -p lightcone-core --test shard walk::` runs that seed alone.
 
-use crate::common::{self, Bench, Data, PEER, PLAIN, Random, Seen, ms, pattern};
+use crate::common::{self, Bench, Data, PEER, PLAIN, Random, Seen, ms, pattern, rounds};
 use core::cell::{Cell, RefCell};
 use core::time::Duration;
 use lightcone_core::{
@@ -13,8 +13,7 @@ use lightcone_core::{
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-/// A target without an operating system has no room for more, because each walk keeps its memory.
-const SEEDS: u64 = if cfg!(target_os = "none") { 1_000 } else { 10_000 };
+const SEEDS: u64 = rounds(10_000);
 const STEPS: usize = 200;
 
 /// The records of the handler and the driver for one socket, to compare them.
