@@ -1,19 +1,8 @@
 //! Mutants: drivers that are each broken in one way, which the checks must notice within a few seeds.
-#![allow(
-    clippy::indexing_slicing,
-    clippy::needless_pass_by_ref_mut,
-    clippy::print_stdout,
-    clippy::std_instead_of_alloc,
-    clippy::unwrap_used,
-    clippy::excessive_nesting,
-    reason = "as in every test: a failure is a panic"
-)]
-
-mod common;
 
 use core::time::Duration;
 
-use common::{Echo, asking_scenario, broken_echo, closing_scenario, post_scenario, ticking_scenario};
+use crate::common::{Echo, asking_scenario, broken_echo, closing_scenario, post_scenario, ticking_scenario};
 use lightcone_core::{Config, Instant, Timeouts, Token};
 use lightcone_sim::{Engine, Failure, Fault, Mutant, Runner, Script, Sim, Unmutated};
 

@@ -1,33 +1,23 @@
 //! The end of an engine: which events are delivered, in which order, and what is refused.
-#![allow(
-    clippy::excessive_nesting,
-    clippy::indexing_slicing,
-    clippy::needless_pass_by_ref_mut,
-    clippy::std_instead_of_alloc,
-    clippy::unwrap_used,
-    reason = "as in every test: a failure is a panic"
-)]
-
-mod common;
 
 use core::cell::{Cell, RefCell};
 use core::convert::Infallible;
 use core::time::Duration;
 use std::rc::Rc;
 
-use common::{ByPost, asking_scenario, stopping_scenario};
+use crate::common::{ByPost, asking_scenario, seeds, stopping_scenario};
 use lightcone_core::{Address, CloseReason, Context, Event, Handler, Origin, Socket, Stats, Token};
 use lightcone_sim::{Engine, Reading, Runner, Script, Sim, Unmutated, check};
 
 #[test]
 fn stops_under_every_fault() {
-    check(0..400, stopping_scenario);
+    check(seeds(400), stopping_scenario);
 }
 
 /// What had arrived before the stop is received, regardless of the network and the outcomes of calls.
 #[test]
 fn what_had_come_before_a_stop_is_received() {
-    check(0..200, |sim| asking_scenario(sim, || Unmutated));
+    check(seeds(200), |sim| asking_scenario(sim, || Unmutated));
 }
 
 /// Posts a message to itself for each input, and records all events.

@@ -1,8 +1,6 @@
 //! Requests for room in simulated engines: whatever the seed, everything is posted in the end, and the trace of a
 //! failure names the posts that were refused.
 
-#![allow(clippy::expect_used, clippy::std_instead_of_alloc, reason = "a failed test is the point")]
-
 use core::cell::Cell;
 use std::rc::Rc;
 

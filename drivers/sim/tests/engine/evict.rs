@@ -1,18 +1,11 @@
 //! Eviction: more clients than slots, none of which leaves by itself.
-#![allow(
-    clippy::excessive_nesting,
-    clippy::indexing_slicing,
-    clippy::needless_pass_by_ref_mut,
-    clippy::std_instead_of_alloc,
-    clippy::unwrap_used,
-    reason = "as in every test: a failure is a panic"
-)]
 
 use core::cell::Cell;
 use core::convert::Infallible;
 use core::time::Duration;
 use std::rc::Rc;
 
+use crate::common::seeds;
 use lightcone_core::{Address, CloseReason, Config, Context, Handler, Origin, Socket, Timeouts};
 use lightcone_sim::{Engine, Fault, Runner, Script, Sim, check};
 
@@ -126,7 +119,7 @@ fn drawn_crowd(sim: &mut Sim<'_>) -> Crowd {
 
 #[test]
 fn every_client_is_served_although_none_leaves() {
-    check(0..200, |sim| {
+    check(seeds(200), |sim| {
         let crowd = drawn_crowd(sim);
         let faults = Duration::from_millis([0, 500, 3_000][sim.draw(3) as usize]);
         assert!(serves_all(sim, &crowd, faults), "a client was not served in time");

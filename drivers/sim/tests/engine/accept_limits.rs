@@ -1,5 +1,4 @@
 //! Limits of accepting in simulated engines: they hold with every seed, and peers that try again are served in the end.
-#![allow(clippy::std_instead_of_alloc, reason = "a test is built with std")]
 
 use core::cell::Cell;
 use core::time::Duration;

@@ -2,14 +2,6 @@
 //! message in the order of its publisher and in time, however slow others are, and what each policy takes away is
 //! counted exactly.
 
-#![allow(
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::std_instead_of_alloc,
-    reason = "a failed test is the point"
-)]
-
 use core::cell::{Cell, RefCell};
 use core::time::Duration;
 use std::rc::Rc;

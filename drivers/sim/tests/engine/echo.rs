@@ -1,37 +1,26 @@
 //! The common path: a handler that sends back its input, under every fault, with readiness and completions.
-#![allow(
-    clippy::indexing_slicing,
-    clippy::needless_pass_by_ref_mut,
-    clippy::print_stdout,
-    clippy::std_instead_of_alloc,
-    clippy::unwrap_used,
-    clippy::excessive_nesting,
-    reason = "as in every test: a failure is a panic"
-)]
 
-mod common;
-
-use common::{closing_scenario, contention_scenario, echo_scenario, post_scenario};
+use crate::common::{closing_scenario, contention_scenario, echo_scenario, post_scenario, seeds};
 use lightcone_sim::{Fault, Runner, Unmutated, check};
 
 #[test]
 fn echo_under_every_fault() {
-    check(0..200, echo_scenario);
+    check(seeds(200), echo_scenario);
 }
 
 #[test]
 fn messages_under_every_fault() {
-    check(0..200, |sim| post_scenario(sim, || Unmutated));
+    check(seeds(200), |sim| post_scenario(sim, || Unmutated));
 }
 
 #[test]
 fn closes_from_outside_under_every_fault() {
-    check(0..200, |sim| closing_scenario(sim, || Unmutated));
+    check(seeds(200), |sim| closing_scenario(sim, || Unmutated));
 }
 
 #[test]
 fn far_fewer_blocks_than_sockets_that_want_one() {
-    check(0..100, contention_scenario);
+    check(seeds(100), contention_scenario);
 }
 
 #[test]

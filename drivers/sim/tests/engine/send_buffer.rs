@@ -1,17 +1,9 @@
 //! Peers that read steadily, with a system that buffers far more output than they read.
-#![allow(
-    clippy::excessive_nesting,
-    clippy::indexing_slicing,
-    clippy::needless_pass_by_ref_mut,
-    clippy::panic,
-    clippy::std_instead_of_alloc,
-    clippy::unwrap_used,
-    reason = "as in every test: a failure is a panic"
-)]
 
 use core::convert::Infallible;
 use core::time::Duration;
 
+use crate::common::seeds;
 use lightcone_core::{Address, Config, Context, Handler, Origin, Socket, Timeouts};
 use lightcone_sim::{Engine, Fault, Limits, Mutant, Outcome, Reading, Runner, Script, Sim, pattern};
 
@@ -134,7 +126,7 @@ impl Mutant for Sound {}
 #[test]
 fn a_peer_that_steadily_reads_is_never_reset() {
     for completes in [false, true] {
-        for seed in 0..20 {
+        for seed in seeds(20) {
             let scenario = |sim: &mut Sim<'_>| downloads(sim, Buffer::Always, Some(completes), || Sound);
             if let Err(failure) = runner().run(seed, &scenario) {
                 panic!("{failure}");
@@ -184,7 +176,7 @@ fn an_answer_that_is_always_less_is_noticed() {
 #[test]
 fn the_drawn_buffer_is_enough_to_notice() {
     let sound = |sim: &mut Sim<'_>| downloads(sim, Buffer::Drawn, None, || Sound);
-    assert!((0..20).all(|seed| runner().run(seed, &sound).is_ok()));
+    assert!(seeds(20).all(|seed| runner().run(seed, &sound).is_ok()));
     let stuck = |sim: &mut Sim<'_>| downloads(sim, Buffer::Drawn, None, || Stuck);
     let failure = (0..20).find_map(|seed| runner().shrinks(0).run(seed, &stuck).err());
     let message = failure.unwrap().message;

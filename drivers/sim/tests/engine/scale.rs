@@ -1,19 +1,8 @@
 //! Many sockets in one simulated shard.
-#![allow(
-    clippy::indexing_slicing,
-    clippy::needless_pass_by_ref_mut,
-    clippy::print_stdout,
-    clippy::std_instead_of_alloc,
-    clippy::unwrap_used,
-    clippy::excessive_nesting,
-    reason = "as in every test: a failure is a panic"
-)]
-
-mod common;
 
 use core::time::Duration;
 
-use common::Echo;
+use crate::common::Echo;
 use lightcone_core::Config;
 use lightcone_sim::{Engine, Limits, Outcome, Runner, Script, Sim};
 

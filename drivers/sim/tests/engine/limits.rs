@@ -1,19 +1,8 @@
 //! The limits of a simulation, at and beyond their values, and the messages of failures.
-#![allow(
-    clippy::excessive_nesting,
-    clippy::indexing_slicing,
-    clippy::needless_pass_by_ref_mut,
-    clippy::panic,
-    clippy::std_instead_of_alloc,
-    clippy::unwrap_used,
-    reason = "as in every test: a failure is a panic"
-)]
-
-mod common;
 
 use core::time::Duration;
 
-use common::{Echo, echo_scenario};
+use crate::common::{Echo, echo_scenario};
 use lightcone_core::Config;
 use lightcone_core::balance::Policy;
 use lightcone_sim::{Engine, Limits, POLLERS_MAX, Runner, Script, Sim, check, pattern};
@@ -120,7 +109,7 @@ fn what_cannot_be_is_named() {
 }
 
 #[test]
-#[should_panic(expected = "replay: LIGHTCONE_SIM_SEED=0 cargo test a_failure_shows_its_command")]
+#[should_panic(expected = "replay: LIGHTCONE_SIM_SEED=0 cargo test limits::a_failure_shows_its_command")]
 fn a_failure_shows_its_command() {
     check(0..10, |sim| {
         let server = sim.engine(Engine::default(), |_| Echo);
