@@ -64,7 +64,8 @@
 //!   worker.
 //! - **`admit`** runs on a worker, right before `open` or `refused`. A connection that it rejects has already
 //!   been accepted or established, and is closed.
-//! - **Time** in a callback is the time at which a worker began the socket's turn. While a callback other than `open`
+//! - **Time** in a callback is the time at which a worker began the socket's turn. If a deadline has passed by then, what
+//!   the peer has sent comes before the `timeout`, as on a poller. While a callback other than `open`
 //!   and `sent` is due or running, the socket counts as [active](lightcone_core::Stream::set_active), so
 //!   [`Timeouts::idle`](lightcone_core::Timeouts) does not run; the engine's other timeouts do. It is not
 //!   [evicted](lightcone_core::Config::evict_after) meanwhile either. Afterwards, input that the handler has left

@@ -7,6 +7,7 @@ use core::mem::MaybeUninit;
 use core::time::Duration;
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
 
 use lightcone_core::life::State;
 use lightcone_core::{
@@ -14,6 +15,7 @@ use lightcone_core::{
     Instant, Interest, ListenerId, NoOutbox, Origin, PollerId, Rejected, Sent, Settled, Shard, Slot, Socket,
     Storage, Token,
 };
+use lightcone_unix::clock::Clock;
 use lightcone_workers::{Builder, Offload, Offloaded, PollerLink, Ticket, Workers};
 
 /// Upper bound for any wait.
@@ -99,6 +101,49 @@ impl Handler for Stopping {
         if closes {
             socket.close();
         }
+    }
+}
+
+/// The names of events in their order, with their sockets.
+type Log = Arc<Mutex<Vec<(Token, &'static str)>>>;
+
+/// Sets a deadline at the letter `d`, and removes it at `o` and at the end of the stream. Blocks at each capital letter
+/// until it is released.
+struct Timed {
+    stops: Stops,
+    log: Log,
+}
+
+impl Handler for Timed {
+    type Data = ();
+    type Message = Box<u32>;
+
+    fn admit(&mut self, _: Origin, _: &Address) -> Option<()> {
+        Some(())
+    }
+
+    fn event(&mut self, socket: &mut Socket<'_, ()>, event: Event<Box<u32>>, _: &mut Context<'_, Box<u32>>) {
+        let name = event.name();
+        match event {
+            Event::Receive => {
+                let letters = socket.bytes().to_vec();
+                socket.stream.consume_all();
+                for letter in letters {
+                    match letter {
+                        b'd' => {
+                            let deadline = socket.now() + Duration::from_millis(1);
+                            socket.set_deadline(Some(deadline));
+                        }
+                        b'o' => socket.set_deadline(None),
+                        _ if letter.is_ascii_uppercase() => self.stops.stop(letter),
+                        _ => {}
+                    }
+                }
+            }
+            Event::PeerClosed => socket.set_deadline(None),
+            _ => {}
+        }
+        self.log.lock().unwrap().push((socket.token(), name));
     }
 }
 
@@ -276,6 +321,69 @@ impl Bench {
     }
 }
 
+/// A bench with one worker, a socket that has set a deadline, and others that block the worker.
+struct TimedBench {
+    bench: Bench,
+    stops: Stops,
+    log: Log,
+    timed: Token,
+    others: Vec<Token>,
+}
+
+impl TimedBench {
+    fn new() -> Self {
+        let (stops, log) = (Stops::default(), Log::default());
+        let shared = (stops.clone(), Arc::clone(&log));
+        let make = move |_| Timed { stops: shared.0.clone(), log: Arc::clone(&shared.1) };
+        let mut bench = Bench::with(Builder::new().workers(1).start(make).unwrap());
+        let timed = bench.open();
+        assert_eq!(bench.notify(timed, b"d"), READ);
+        while !log.lock().unwrap().contains(&(timed, "receive")) {
+            let (token, ready) = bench.mailbox.pop();
+            assert_eq!(bench.deliver(token, ready), READ);
+        }
+        let mut this = Self { bench, stops, log, timed, others: Vec::new() };
+        this.block(b'A');
+        this.stops.wait_for(1);
+        this.log.lock().unwrap().clear();
+        this
+    }
+
+    /// Blocks the worker, after the sockets that wait for it now.
+    fn block(&mut self, letter: u8) {
+        let socket = self.bench.open();
+        assert_eq!(self.bench.notify(socket, &[letter]), READ);
+        self.others.push(socket);
+    }
+
+    /// Lets the deadline pass on the clock of the workers.
+    fn pass_deadline(&self) {
+        let end = Clock::now_ms() + 20;
+        while Clock::now_ms() < end {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Returns the events of the socket with the deadline, when the worker is blocked for the `count`th time.
+    fn told(&mut self, count: usize) -> Vec<&'static str> {
+        self.block(b'B');
+        self.stops.wait_for(count);
+        let log = self.log.lock().unwrap();
+        log.iter().filter(|(token, _)| *token == self.timed).map(|(_, name)| *name).collect()
+    }
+
+    fn end(mut self) {
+        self.stops.let_go(b'B');
+        for token in self.others.into_iter().chain([self.timed]) {
+            if self.bench.shard.connection(token).is_some() {
+                self.bench.close(token);
+            }
+        }
+        let report = self.bench.workers.shutdown(WAIT);
+        assert_eq!((report.opened, report.closed, report.unfinished), (3, 3, 0), "{report}");
+    }
+}
+
 #[test]
 fn a_shard_driven_by_hand_has_its_callbacks_run_by_workers() {
     let mut bench = Bench::new();
@@ -356,6 +464,53 @@ fn a_poller_knows_that_its_socket_drains() {
     assert_eq!(bench.line.sent, b"hello");
     let report = bench.workers.shutdown(WAIT);
     assert_eq!((report.closed, report.aborted, report.unfinished), (1, 0, 0), "{report}");
+}
+
+/// What the peer did before a worker finds that a deadline has passed precedes the timeout, as on a poller.
+#[test]
+fn what_the_peer_did_in_time_precedes_a_timeout() {
+    type Deed = fn(&mut Bench, Token);
+    let deeds: [(Deed, &[&str]); 5] = [
+        (|bench, token| assert_eq!(bench.notify(token, b"x"), READ), &["receive", "timeout"]),
+        (|bench, token| assert_eq!(bench.notify(token, b"o"), READ), &["receive"]),
+        (
+            |bench, token| assert_ne!(bench.run(token, |conn| conn.peer_ended()), Settled::Closed),
+            &["peer_closed"],
+        ),
+        (Bench::close, &["close"]),
+        // a message has no precedence
+        (
+            |bench, token| {
+                assert_eq!(bench.deliver(token, Box::new(1).into()), READ);
+                assert_eq!(bench.notify(token, b"x"), READ);
+            },
+            &["receive", "timeout", "message"],
+        ),
+    ];
+    for (deed, expected) in deeds {
+        let mut timed = TimedBench::new();
+        let token = timed.timed;
+        deed(&mut timed.bench, token);
+        timed.pass_deadline();
+        timed.stops.let_go(b'A');
+        assert_eq!(timed.told(2), expected);
+        timed.end();
+    }
+}
+
+/// Only once a turn, so that a peer that keeps sending cannot postpone a timeout.
+#[test]
+fn input_that_comes_after_other_input_does_not_postpone_a_timeout() {
+    let mut timed = TimedBench::new();
+    let token = timed.timed;
+    assert_eq!(timed.bench.notify(token, b"C"), READ);
+    timed.pass_deadline();
+    timed.stops.let_go(b'A');
+    timed.stops.wait_for(2);
+    assert_eq!(timed.bench.notify(token, b"o"), READ);
+    timed.stops.let_go(b'C');
+    assert_eq!(timed.told(3), ["receive", "timeout", "receive"]);
+    timed.end();
 }
 
 /// Input that no callback has seen counts as unread, also while it waits for a worker: the kernel might reset
