@@ -557,10 +557,10 @@ impl<S: State, R: Routes<S>> Http<S, R> {
             let news = if busy.outgoing == PackedBody::Deferred { Report::Both } else { Report::Ended };
             self.report(Some(&mut exchange), news, Answer::ABORTED, turn);
         }
-        // A response looks complete without a reset if the end of the connection delimits it, or if all of its length
-        // was written before its request turned out to be malformed.
-        let looks_whole =
-            [PackedBody::UntilClose, PackedBody::Length(Count::new(0))].contains(&busy.outgoing);
+        // A response looks complete without a reset if the end of the connection delimits it, as may what follows an
+        // upgrade, or if all of its length was written before its request turned out to be malformed.
+        let looks_whole = [PackedBody::UntilClose, PackedBody::Upgraded, PackedBody::Length(Count::new(0))]
+            .contains(&busy.outgoing);
         if looks_whole { ServeStep::Abort } else { ServeStep::Linger }
     }
 
