@@ -99,13 +99,15 @@
 //! | --- | --- | --- |
 //! | workers | [`Builder::workers`], at most [`WORKERS_MAX`] | sockets wait in FIFO order, each queued once |
 //! | sockets | [`Builder::sockets`], at most [`SOCKETS_MAX`] | connections are turned away and counted |
+//! | those, and ended sockets whose last callback has not run | twice as many | connections are turned away and counted |
 //! | input of a socket in its bridge, and as much again in its shadow | [`Builder::receive`] | the socket is not read |
 //! | output of a socket | [`Builder::output_limit`] | sends are refused; `writable` follows |
 //! | messages waiting at a socket | [`Builder::messages`] | further ones are dropped and counted |
 //! | steps of a socket in one turn | 16 | other sockets run first |
 //! | notifications that a full mailbox refused | one per socket | they are retried, at least every millisecond |
 //!
-//! A shadow takes about 120 bytes from the start. Its shard and buffers (by default 2.2 KiB and up to 68 KiB,
+//! There are two shadows for each socket, because a poller may reuse a socket before a worker has run the last callback
+//! of the connection before. A shadow takes about 120 bytes from the start. Its shard and buffers (by default 2.2 KiB and up to 68 KiB,
 //! of which untouched pages cost nothing) are allocated for its first socket and kept for the next. The
 //! buffers of a bridge are freed with its socket.
 //!

@@ -1,6 +1,7 @@
 //! Workers with a shard driven by hand: no engine, no sockets, and a mailbox that refuses messages on
 //! request.
 #![allow(clippy::unwrap_used, reason = "these are tests: a failure is a panic")]
+#![allow(clippy::wildcard_enum_match_arm, reason = "a script acts on few events")]
 #![allow(clippy::std_instead_of_alloc, reason = "threads need std anyway")]
 
 use core::mem::MaybeUninit;
@@ -124,25 +125,17 @@ impl Handler for Timed {
 
     fn event(&mut self, socket: &mut Socket<'_, ()>, event: Event<Box<u32>>, _: &mut Context<'_, Box<u32>>) {
         let name = event.name();
-        match event {
-            Event::Receive => {
-                let letters = socket.bytes().to_vec();
-                socket.stream.consume_all();
-                for letter in letters {
-                    match letter {
-                        b'd' => {
-                            let deadline = socket.now() + Duration::from_millis(1);
-                            socket.set_deadline(Some(deadline));
-                        }
-                        b'o' => socket.set_deadline(None),
-                        _ if letter.is_ascii_uppercase() => self.stops.stop(letter),
-                        _ => {}
-                    }
-                }
+        let letter = socket.bytes().first().copied();
+        match (event, letter) {
+            (Event::Receive, Some(b'd')) => {
+                let deadline = socket.now() + Duration::from_millis(1);
+                socket.set_deadline(Some(deadline));
             }
-            Event::PeerClosed => socket.set_deadline(None),
+            (Event::Receive, Some(b'o')) | (Event::PeerClosed, _) => socket.set_deadline(None),
+            (Event::Receive, Some(letter)) if letter.is_ascii_uppercase() => self.stops.stop(letter),
             _ => {}
         }
+        socket.stream.consume_all();
         self.log.lock().unwrap().push((socket.token(), name));
     }
 }
@@ -274,6 +267,12 @@ impl Bench {
         let token = self.shard.admit(&mut self.offload, origin, &Address::Inet(peer.into())).unwrap();
         assert_eq!(self.notify(token, b""), READ);
         token
+    }
+
+    /// Returns whether another socket would be admitted, and admits none.
+    fn admits(&mut self) -> bool {
+        let (origin, peer) = (Origin::Accepted { listener: ListenerId(0) }, ([192, 0, 2, 1], 49_152));
+        self.offload.admit(origin, &Address::Inet(peer.into())).is_some()
     }
 
     /// Delivers received bytes to a socket.
@@ -564,12 +563,38 @@ fn a_notification_to_a_poller_that_has_ended_is_not_retried() {
 /// A socket that never opens releases its shadow slot.
 #[test]
 fn a_socket_that_never_opens_leaves_its_place() {
-    let mut bench = Bench::new();
-    for _ in 0..100 {
-        let (origin, peer) = (Origin::Accepted { listener: ListenerId(0) }, ([192, 0, 2, 1], 49_152));
-        let ticket = bench.offload.admit(origin, &Address::Inet(peer.into())).unwrap();
-        drop(ticket);
-    }
+    let builder = Builder::new().workers(2).sockets(1);
+    let mut bench = Bench::with(builder.start(|_| Echo).unwrap());
+    (0..100).for_each(|_| assert!(bench.admits()));
     let report = bench.workers.shutdown(WAIT);
     assert_eq!((report.opened, report.unfinished, report.rejected), (0, 0, 0), "{report}");
+}
+
+/// A poller accepts a connection in place of one that has just ended, however long the last callback of that one takes.
+#[test]
+fn a_socket_that_has_ended_leaves_its_place_before_its_last_callback() {
+    let stops = Stops::default();
+    let shared = stops.clone();
+    let builder = Builder::new().workers(1).sockets(2);
+    let mut bench = Bench::with(builder.start(move |_| Stopping(shared.clone())).unwrap());
+    let blocked = [bench.open(), bench.open()];
+    assert_eq!(bench.notify(blocked[0], b"A"), READ);
+    stops.wait_for(1);
+    assert!(!bench.admits(), "two are open");
+    bench.close(blocked[0]);
+    let third = bench.open();
+    assert!(!bench.admits(), "two are open");
+    bench.close(blocked[1]);
+    let fourth = bench.open();
+    assert_eq!(bench.workers.report().rejected, 2);
+    // the other limit: there are twice as many places as sockets
+    bench.close(fourth);
+    assert!(!bench.admits(), "one is open, and three have ended without their last callback");
+    stops.let_go(b'A');
+    assert_eq!(bench.notify(third, b"answer me"), READ);
+    assert_eq!(bench.answer(third), b"answer me");
+    bench.close(third);
+    let report = bench.workers.shutdown(WAIT);
+    assert_eq!((report.opened, report.closed, report.unfinished), (4, 4, 0), "{report}");
+    assert_eq!((report.rejected, report.aborted, report.stuck), (3, 0, 0), "{report}");
 }
