@@ -644,9 +644,10 @@ impl<S: WebSocketSource, M: MaskSource> Handler for WebSocketClient<S, M> {
             ClientStage::Failed(error) => self.source.failed(tag, error, cx),
             ClientStage::Open(_) => {
                 let left = socket.stream.peer_closed();
+                let outcome = if left { SessionOutcome::Left } else { SessionOutcome::Lost };
                 self.run(socket, cx, |session, io| {
                     session.disconnected(io);
-                    if left { SessionOutcome::Left } else { SessionOutcome::Lost }
+                    outcome
                 });
                 self.source.closed(tag, cx);
             }

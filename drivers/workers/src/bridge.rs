@@ -70,16 +70,6 @@ pub(crate) enum BridgeEnd {
     Refused(ErrorKind),
 }
 
-impl BridgeEnd {
-    /// Returns why an open socket has closed.
-    pub(crate) const fn closed(self) -> Option<CloseReason> {
-        match self {
-            Self::Closed(reason) => Some(reason),
-            Self::Refused(_) => None,
-        }
-    }
-}
-
 /// A closing action for the poller's socket. A later one replaces an earlier one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum BridgeAction {

@@ -189,7 +189,10 @@ impl<'s, H: Handler> Shadow<'s, H> {
         let hears = room > 0 && !exchange.input.is_empty();
         // A socket without room does not read and thus does not see the end of the stream.
         let ends = room > 0 && exchange.ended && !self.ended;
-        let cut = exchange.end.and_then(BridgeEnd::closed).filter(|_| !self.cut);
+        let cut = match exchange.end {
+            Some(BridgeEnd::Closed(reason)) if !self.cut => Some(reason),
+            _ => None,
+        };
         // A poller receives before it looks for what is due, so that what the peer did in time precedes a deadline. It
         // receives once, so that a peer that keeps sending cannot postpone one.
         let hears_first = hears && !self.heard;

@@ -130,9 +130,8 @@ impl Builder {
     }
 
     /// Sets the maximum number of concurrent sockets, 1 to [`SOCKETS_MAX`]. Default 16,384. Further
-    /// connections are turned away and counted; this does not happen if the engine's own limit is not larger, unless
-    /// callbacks lag so far behind that as many sockets have ended and their last callbacks have not run. Memory is
-    /// allocated as it is used.
+    /// connections are turned away and counted; if the engine's own limit is not larger, this happens only when more
+    /// than this many sockets have ended and their last callbacks have not run. Memory is allocated as it is used.
     pub const fn sockets(mut self, sockets: usize) -> Self {
         self.sockets = sockets;
         self
