@@ -7,7 +7,7 @@ use lightcone_core::{Address, Context, Event, Handler, Origin, Socket};
 
 use crate::bridge::Bridge;
 use crate::message::{Offloaded, PollerLink};
-use crate::scheduler::{Job, Scheduler};
+use crate::scheduler::{Job, OpenSocket, Scheduler};
 
 /// A poller's handler whose callbacks run on workers. See [`Workers`](crate::Workers).
 ///
@@ -31,7 +31,7 @@ impl<M> Offload<M> {
 
 /// The user data of a poller's socket: its link to the workers. The socket counts as open until it is dropped.
 pub struct Ticket<M> {
-    scheduler: Arc<Scheduler<M>>,
+    open: OpenSocket<M>,
     kept: Kept<M>,
 }
 
@@ -52,9 +52,8 @@ enum Kept<M> {
 impl<M> Drop for Ticket<M> {
     fn drop(&mut self) {
         if let Kept::Place { place, .. } = self.kept {
-            self.scheduler.release_place(place); // the socket has not opened
+            self.open.0.release_place(place); // the socket has not opened
         }
-        self.scheduler.socket_ended();
     }
 }
 
@@ -72,7 +71,7 @@ impl<M> Handler for Offload<M> {
     fn admit(&mut self, origin: Origin, peer: &Address) -> Option<Ticket<M>> {
         let place = self.scheduler.take_place()?;
         let kept = Kept::Place { place, origin, peer: *peer };
-        Some(Ticket { scheduler: Arc::clone(&self.scheduler), kept })
+        Some(Ticket { open: OpenSocket(Arc::clone(&self.scheduler)), kept })
     }
 
     fn event(

@@ -53,6 +53,16 @@ pub(crate) struct Scheduler<M> {
     pub(crate) counts: Box<[Counts]>,
 }
 
+/// A socket that has taken a shadow slot and is open at its poller until this is dropped. Its slot remains taken until
+/// its last callback has run.
+pub(crate) struct OpenSocket<M>(pub(crate) Arc<Scheduler<M>>);
+
+impl<M> Drop for OpenSocket<M> {
+    fn drop(&mut self) {
+        self.0.state().open -= 1;
+    }
+}
+
 struct SchedulerState<M> {
     /// Sockets that wait for a worker. Each is queued at most once, since it has one permit.
     ready: VecDeque<Job<M>>,
@@ -139,11 +149,6 @@ impl<M> Scheduler<M> {
         state.open += u32::from(place.is_some());
         state.rejected += u64::from(place.is_none());
         place
-    }
-
-    /// Records that a socket has ended at its poller. Its slot remains taken until its last callback has run.
-    pub(crate) fn socket_ended(&self) {
-        self.state().open -= 1;
     }
 
     pub(crate) fn release_place(&self, place: u32) {
