@@ -390,7 +390,7 @@ fn a_head_that_is_held_back_does_not_leave_when_the_exchange_gives_up() {
                 .post("/", move |_request, response| response.stream(length, Never))
                 .get("/", |_request, response| response.text("before"))
                 .log(AccessLog::to(move |outcome: &Outcome<'_>| {
-                    lines.borrow_mut().push(outcome.to_string())
+                    lines.borrow_mut().push(outcome.to_string());
                 }));
             let mut rig = Rig::untimed(app);
             let peer = rig.connect();
