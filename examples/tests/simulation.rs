@@ -1,11 +1,11 @@
-//! The scenarios of the examples under every fault: 60 seeds each, 200 where they are optimised. `.ci/run simulation`
+//! The scenarios of the examples under every fault: 20 seeds each, 200 where they are optimised. `.ci/run simulation`
 //! runs 1,000.
 
 use lightcone::sim::{Runner, Sim, check};
 use lightcone_examples::simulation::Scenario;
 use lightcone_examples::simulation::pool::{self, Mistake, Path};
 
-const SEEDS: core::ops::Range<u64> = 0..if cfg!(debug_assertions) { 60 } else { 200 };
+const SEEDS: core::ops::Range<u64> = 0..if cfg!(debug_assertions) { 20 } else { 200 };
 /// The seeds among which one must notice a mistake.
 const MISTAKE_SEEDS: core::ops::Range<u64> = 0..200;
 

@@ -17,7 +17,9 @@ pub enum Flow {
     /// The exchange is over. What is left of the request's body is read and dropped.
     Done,
     /// The exchange gives up: the connection ends without a response, or in the middle of one, and the request counts
-    /// as aborted.
+    /// as aborted. The connection is reset if the response could look complete otherwise: if the end of the connection
+    /// delimits it, and always after an [upgrade](Response::upgrade). What is queued is then lost. In other cases, it
+    /// still leaves.
     Abort,
 }
 

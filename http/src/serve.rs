@@ -502,9 +502,9 @@ impl<S: State, R: Routes<S>> Http<S, R> {
             self.report(Some(exchange), Report::Ended, answer, turn);
         }
         match found.fault {
-            _ if flow == Flow::Abort => self.cut(busy, turn),
+            _ if flow == Flow::Abort => self.cut(busy, output, turn),
             Some(status) => self.fail_body(busy, mode, output, turn, status),
-            None if !complete => self.cut(busy, turn),
+            None if !complete => self.cut(busy, output, turn),
             None if busy.exchange.is_none() && busy.outgoing == PackedBody::Complete => {
                 finished(phase, turn.peer_closed)
             }
@@ -530,7 +530,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
     ) -> ServeStep {
         turn.tally.refusal = Some(status);
         if !busy.outgoing.is_open() {
-            return self.cut(busy, turn); // no other status can be sent any more
+            return self.cut(busy, output, turn); // no other status can be sent any more
         }
         turn.keep_subscriptions(&mut busy.flags, false, true);
         // If the head is still held back, the refusal replaces it.
@@ -545,16 +545,25 @@ impl<S: State, R: Routes<S>> Http<S, R> {
     /// Ends the connection and reports the request as aborted, if it is still in progress.
     #[cold]
     #[inline(never)]
-    fn cut(&mut self, busy: &mut Exchanging<R::Body>, turn: &mut ServeTurn<'_, '_, S>) -> ServeStep {
+    fn cut(
+        &mut self,
+        busy: &mut Exchanging<R::Body>,
+        output: &mut Output<'_>,
+        turn: &mut ServeTurn<'_, '_, S>,
+    ) -> ServeStep {
         turn.keep_subscriptions(&mut busy.flags, false, true);
+        // A head that is held back must not leave: without a body, it may be all of a response.
+        if busy.outgoing.is_held() {
+            output.discard();
+        }
         if let Some(mut exchange) = busy.exchange.take() {
-            let news = if busy.outgoing == PackedBody::Deferred { Report::Both } else { Report::Ended };
+            let news = if busy.outgoing.is_open() { Report::Both } else { Report::Ended };
             self.report(Some(&mut exchange), news, Answer::ABORTED, turn);
         }
-        // A response looks complete without a reset if the end of the connection delimits it, or if all of its length
-        // was written before its request turned out to be malformed.
-        let looks_whole =
-            [PackedBody::UntilClose, PackedBody::Length(Count::new(0))].contains(&busy.outgoing);
+        // A response looks complete without a reset if the end of the connection delimits it, as may what follows an
+        // upgrade, or if all of its length was written before its request turned out to be malformed.
+        let looks_whole = [PackedBody::UntilClose, PackedBody::Upgraded, PackedBody::Length(Count::new(0))]
+            .contains(&busy.outgoing);
         if looks_whole { ServeStep::Abort } else { ServeStep::Linger }
     }
 

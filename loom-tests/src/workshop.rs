@@ -22,7 +22,7 @@ use crate::locks::{Condvar, Mutex};
 use crate::message::{Offloaded, PollerLink};
 use crate::offload::{Offload, Ticket};
 use crate::report::Report;
-use crate::scheduler::{BridgeLimits, Scheduler};
+use crate::scheduler::{BridgeLimits, Scheduler, places};
 use crate::shadow::{Memory, Shadow};
 use crate::worker::Worker;
 
@@ -144,7 +144,7 @@ impl Workshop {
     fn start_workers(self: &Arc<Self>) -> Vec<JoinHandle<()>> {
         // leaked, some hundred bytes per socket: threads borrow it, and loom has no scoped threads
         let place = |_| Mutex::new(Shadow::new(Box::leak(Box::new(Memory::new()))));
-        let places: Shadows = Arc::new((0..self.notes.len()).map(place).collect());
+        let places: Shadows = Arc::new((0..places(self.notes.len() as u32)).map(place).collect());
         let start = |id| {
             let (shop, places) = (Arc::clone(self), Arc::clone(&places));
             spawn(move || {

@@ -267,9 +267,9 @@ impl<S: State> Channel<'_, S> {
         Ok(())
     }
 
-    /// Ends the connection without a close frame: for a peer that reads too slowly, so that there is no room for one.
-    /// On a server, what was sent before still leaves, as fast as the timeouts of the engine require; a client resets
-    /// the connection. [`closed`](crate::WebSocket::closed) follows, with [`Ending::Lost`](crate::Ending::Lost).
+    /// Resets the connection, without a close frame: for a peer that reads too slowly, so that there is no room for
+    /// one. What was sent before and has not reached the peer is lost. [`closed`](crate::WebSocket::closed) follows,
+    /// with [`Ending::Lost`](crate::Ending::Lost).
     pub const fn abort(&mut self) {
         if matches!(self.link.phase, Phase::Open | Phase::Closing) {
             self.link.phase = Phase::Aborting;

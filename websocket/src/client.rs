@@ -527,8 +527,7 @@ impl<S: WebSocketSource, M: MaskSource> WebSocketClient<S, M> {
                 stream.set_deadline(Some(now + close));
             }
             SessionOutcome::Failed => stream.linger(),
-            // A server that has ended its stream may still read what is queued; one that has vanished does not.
-            SessionOutcome::Lost if stream.peer_closed() => stream.close(),
+            SessionOutcome::Left => stream.close(),
             SessionOutcome::Lost => stream.abort(),
         }
         data.stage = ClientStage::Ending;
@@ -644,9 +643,11 @@ impl<S: WebSocketSource, M: MaskSource> Handler for WebSocketClient<S, M> {
             }
             ClientStage::Failed(error) => self.source.failed(tag, error, cx),
             ClientStage::Open(_) => {
+                let left = socket.stream.peer_closed();
+                let outcome = if left { SessionOutcome::Left } else { SessionOutcome::Lost };
                 self.run(socket, cx, |session, io| {
                     session.disconnected(io);
-                    SessionOutcome::Lost
+                    outcome
                 });
                 self.source.closed(tag, cx);
             }

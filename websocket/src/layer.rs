@@ -78,7 +78,7 @@ impl<S: State> SessionIo for Transfer<'_, S> {
 const fn flow(outcome: SessionOutcome) -> Flow {
     match outcome {
         SessionOutcome::More => Flow::More,
-        SessionOutcome::Closed | SessionOutcome::Failed => Flow::Done,
+        SessionOutcome::Closed | SessionOutcome::Failed | SessionOutcome::Left => Flow::Done,
         SessionOutcome::Lost => Flow::Abort,
     }
 }

@@ -222,7 +222,9 @@ pub(crate) enum SessionOutcome {
     Closed,
     /// The peer has violated the protocol. A close frame was sent if there was room.
     Failed,
-    /// It has ended without a close frame of the peer.
+    /// The peer has ended its stream without a close frame. It may still read what is queued.
+    Left,
+    /// The handler has aborted it, or the peer has not responded in time.
     Lost,
 }
 
@@ -274,6 +276,15 @@ impl<H> Session<H> {
             Ending::Failed(_) => SessionOutcome::Failed,
             Ending::Closed { .. } => SessionOutcome::Closed,
         }
+    }
+
+    /// Ends a connection whose peer has ended its stream.
+    fn end_left<I: SessionIo>(&mut self, io: &mut I) -> SessionOutcome
+    where
+        H: WebSocket<I::State>,
+    {
+        let _ = self.end(Ending::Lost, io);
+        SessionOutcome::Left
     }
 
     /// Ends a connection whose peer has violated the protocol.
@@ -430,9 +441,7 @@ impl<H> Session<H> {
         match self.link.phase {
             Phase::Ended => SessionOutcome::Closed,
             Phase::Aborting => self.end(Ending::Lost, io),
-            _ if self.link.has(Link::PEER_CLOSED) && !self.link.has(Link::BLOCKED) => {
-                self.end(Ending::Lost, io)
-            }
+            _ if self.link.has(Link::PEER_CLOSED) && !self.link.has(Link::BLOCKED) => self.end_left(io),
             Phase::Opening | Phase::Open | Phase::Closing => SessionOutcome::More,
         }
     }
@@ -474,7 +483,7 @@ impl<H> Session<H> {
             self.link.set(Link::PEER_CLOSED, true);
             return SessionOutcome::More;
         }
-        self.end(Ending::Lost, io)
+        self.end_left(io)
     }
 
     /// Handles the time that was set last.

@@ -339,6 +339,7 @@ fn connections_that_are_lost_are_noticed_exactly_once() {
     let connection = rig.open();
     rig.server.send(connection, &text("a"));
     rig.server.end(connection);
+    assert!(rig.server.is_ended(connection) && !rig.server.is_reset(connection), "it may still read");
     assert_eq!(rig.told(), ["open", "Lost"]);
     let connection = rig.open();
     rig.server.reset(connection);
@@ -361,7 +362,7 @@ fn a_silent_peer_gets_a_ping_and_is_given_up_without_a_sign_of_life() {
     // the beginning of a frame, again and again, is no sign of life after the first
     rig.server.send(silent, &frame(false, Opcode::Text, b"a")[..3]);
     rig.server.advance(Duration::from_secs(10));
-    assert!(rig.server.is_ended(silent) && !rig.server.is_ended(lively));
+    assert!(rig.server.is_reset(silent) && !rig.server.is_ended(lively));
     assert_eq!(rig.told(), ["open", "open", "Lost"]);
     // a peer that sends something gets no ping
     for _ in 0..100 {
@@ -534,6 +535,7 @@ fn what_a_handler_refuses_waits_and_its_peer_is_not_given_up() {
         assert_eq!(rig.receive(connection), [sent(Opcode::Binary, b"a")]);
     }
     assert_eq!((rig.server.is_ended(leaves), rig.server.is_ended(silent)), (true, false));
+    assert!(!rig.server.is_reset(leaves), "it may still read");
     assert_eq!(rig.told(), ["go", "Lost", "go"]);
 }
 

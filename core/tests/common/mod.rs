@@ -27,6 +27,12 @@ pub const PLAIN: Config = Config {
     ..Config::DEVICE
 };
 
+/// Returns how many of `all` rounds of a long test to run: a tenth with debug assertions, where the code is slow and an
+/// emulated board has no room for more. `.ci/run test-release` runs all.
+pub const fn rounds(all: u64) -> u64 {
+    if cfg!(debug_assertions) { all / 10 } else { all }
+}
+
 pub const fn ms(millis: u64) -> Option<Duration> {
     Some(Duration::from_millis(millis))
 }

@@ -16,9 +16,9 @@ use std::rc::Rc;
 
 #[path = "../common/mod.rs"]
 mod common;
-use common::{Random, pattern};
+use common::{Random, pattern, rounds};
 
-const SEEDS: u64 = 2_000;
+const SEEDS: u64 = rounds(2_000);
 const STEPS: usize = 150;
 const TO: Address = Address::Unix(UnixId(9));
 
@@ -574,9 +574,8 @@ fn the_contract_holds_for_any_input_in_any_order() {
     }
     let [opened, refused, broadcasts, panics] = WALKED.get();
     println!("{opened} sockets, {refused} refused connects, {broadcasts} broadcasts, {panics} panics");
-    assert!(
-        opened > 1_000 && refused > 100 && broadcasts > 100 && panics > 100,
-        "the walks have covered enough"
-    );
-    assert!(WHOLE.get() > 200, "only {} sockets were checked to the last byte", WHOLE.get());
+    let (few, seeds) = (SEEDS as usize / 20, SEEDS as usize);
+    let enough = opened > seeds / 2 && refused > few && broadcasts > few && panics > few;
+    assert!(enough, "the walks have not covered enough");
+    assert!(WHOLE.get() > seeds / 10, "only {} sockets were checked to the last byte", WHOLE.get());
 }

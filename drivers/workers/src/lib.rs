@@ -64,7 +64,8 @@
 //!   worker.
 //! - **`admit`** runs on a worker, right before `open` or `refused`. A connection that it rejects has already
 //!   been accepted or established, and is closed.
-//! - **Time** in a callback is the time at which a worker began the socket's turn. While a callback other than `open`
+//! - **Time** in a callback is the time at which a worker began the socket's turn. If a deadline has passed by then,
+//!   what the peer has sent comes before the `timeout`, as on a poller. While a callback other than `open`
 //!   and `sent` is due or running, the socket counts as [active](lightcone_core::Stream::set_active), so
 //!   [`Timeouts::idle`](lightcone_core::Timeouts) does not run; the engine's other timeouts do. It is not
 //!   [evicted](lightcone_core::Config::evict_after) meanwhile either. Afterwards, input that the handler has left
@@ -98,15 +99,17 @@
 //! | --- | --- | --- |
 //! | workers | [`Builder::workers`], at most [`WORKERS_MAX`] | sockets wait in FIFO order, each queued once |
 //! | sockets | [`Builder::sockets`], at most [`SOCKETS_MAX`] | connections are turned away and counted |
+//! | those, and ended sockets whose last callback is due | twice as many | connections are turned away and counted |
 //! | input of a socket in its bridge, and as much again in its shadow | [`Builder::receive`] | the socket is not read |
 //! | output of a socket | [`Builder::output_limit`] | sends are refused; `writable` follows |
 //! | messages waiting at a socket | [`Builder::messages`] | further ones are dropped and counted |
 //! | steps of a socket in one turn | 16 | other sockets run first |
 //! | notifications that a full mailbox refused | one per socket | they are retried, at least every millisecond |
 //!
-//! A shadow takes about 120 bytes from the start. Its shard and buffers (by default 2.2 KiB and up to 68 KiB,
-//! of which untouched pages cost nothing) are allocated for its first socket and kept for the next. The
-//! buffers of a bridge are freed with its socket.
+//! There are two shadows for each socket, because a poller may reuse a socket before a worker has run the last callback
+//! of the connection before. A shadow takes about 120 bytes from the start. Its shard and buffers (by default 2.2 KiB
+//! and up to 68 KiB, of which untouched pages cost nothing) are allocated for its first socket and kept for the next.
+//! The buffers of a bridge are freed with its socket.
 //!
 //! # Shutdown
 //!

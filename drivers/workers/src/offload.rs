@@ -7,7 +7,7 @@ use lightcone_core::{Address, Context, Event, Handler, Origin, Socket};
 
 use crate::bridge::Bridge;
 use crate::message::{Offloaded, PollerLink};
-use crate::scheduler::{Job, Scheduler};
+use crate::scheduler::{Job, OpenSocket, Scheduler};
 
 /// A poller's handler whose callbacks run on workers. See [`Workers`](crate::Workers).
 ///
@@ -29,12 +29,19 @@ impl<M> Offload<M> {
     }
 }
 
-/// The user data of a poller's socket: its link to the workers.
-pub struct Ticket<M>(Kept<M>);
+/// The user data of a poller's socket: its link to the workers. The socket counts as open until it is dropped.
+pub struct Ticket<M> {
+    open: OpenSocket<M>,
+    kept: Kept<M>,
+}
 
-/// A shadow slot until the socket opens, then the bridge.
+/// A reserved shadow slot until the socket opens, then the bridge.
 enum Kept<M> {
-    Place(Reserved<M>),
+    Place {
+        place: u32,
+        origin: Origin,
+        peer: Address,
+    },
     Bridge {
         bridge: Arc<Bridge<M>>,
         /// Bytes that were queued at the poller's socket and have not been added to the bridge's `sent`.
@@ -42,18 +49,10 @@ enum Kept<M> {
     },
 }
 
-/// A reserved shadow slot, released on drop if the socket has not opened.
-struct Reserved<M> {
-    scheduler: Arc<Scheduler<M>>,
-    place: Option<u32>,
-    origin: Origin,
-    peer: Address,
-}
-
-impl<M> Drop for Reserved<M> {
+impl<M> Drop for Ticket<M> {
     fn drop(&mut self) {
-        if let Some(place) = self.place.take() {
-            self.scheduler.release_place(place);
+        if let Kept::Place { place, .. } = self.kept {
+            self.open.0.release_place(place); // the socket has not opened
         }
     }
 }
@@ -70,13 +69,9 @@ impl<M> Handler for Offload<M> {
 
     /// Reserves a shadow slot. The program's `admit` runs on a worker, before `open`.
     fn admit(&mut self, origin: Origin, peer: &Address) -> Option<Ticket<M>> {
-        let place = Some(self.scheduler.take_place()?);
-        Some(Ticket(Kept::Place(Reserved {
-            scheduler: Arc::clone(&self.scheduler),
-            place,
-            origin,
-            peer: *peer,
-        })))
+        let place = self.scheduler.take_place()?;
+        let kept = Kept::Place { place, origin, peer: *peer };
+        Some(Ticket { open: OpenSocket(Arc::clone(&self.scheduler)), kept })
     }
 
     fn event(
@@ -86,15 +81,14 @@ impl<M> Handler for Offload<M> {
         cx: &mut Context<'_, Offloaded<M>>,
     ) {
         // The first event, `open`, `refused` or `close`, turns the reserved slot into a bridge.
-        let opens = matches!(socket.data.0, Kept::Place(_));
-        if let Kept::Place(reserved) = &mut socket.data.0 {
-            let Some(place) = reserved.place.take() else { unreachable!("only this takes the place") };
+        let opens = matches!(socket.data.kept, Kept::Place { .. });
+        if let Kept::Place { place, origin, peer } = socket.data.kept {
             let token = socket.stream.token();
-            let who = (reserved.origin, reserved.peer);
-            let bridge = Bridge::new(token, place, who, cx.local_address(token), Arc::clone(&self.link));
-            socket.data.0 = Kept::Bridge { bridge: Arc::new(bridge), unreported: 0 };
+            let local = cx.local_address(token);
+            let bridge = Bridge::new(token, place, (origin, peer), local, Arc::clone(&self.link));
+            socket.data.kept = Kept::Bridge { bridge: Arc::new(bridge), unreported: 0 };
         }
-        let Socket { stream, data: Ticket(Kept::Bridge { bridge, unreported }) } = socket else {
+        let Socket { stream, data: Ticket { kept: Kept::Bridge { bridge, unreported }, .. } } = socket else {
             unreachable!("the first event has made the bridge")
         };
         let limits = self.scheduler.limits();

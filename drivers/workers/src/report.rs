@@ -18,8 +18,8 @@ pub struct Report {
     pub turns: u64,
     /// Callbacks that panicked.
     pub panics: u64,
-    /// Sockets turned away because the [maximum](crate::Builder::sockets) was reached or the workers had
-    /// ended.
+    /// Sockets turned away because the [maximum](crate::Builder::sockets) was reached, as many had ended without
+    /// their last callback, or the workers had ended.
     pub rejected: u64,
     /// Messages that were dropped because their socket had the maximum number waiting, or had closed.
     pub lost_messages: u64,

@@ -53,6 +53,16 @@ pub(crate) struct Scheduler<M> {
     pub(crate) counts: Box<[Counts]>,
 }
 
+/// A socket that has taken a shadow slot and is open at its poller until this is dropped. Its slot remains taken until
+/// its last callback has run.
+pub(crate) struct OpenSocket<M>(pub(crate) Arc<Scheduler<M>>);
+
+impl<M> Drop for OpenSocket<M> {
+    fn drop(&mut self) {
+        self.0.state().open -= 1;
+    }
+}
+
 struct SchedulerState<M> {
     /// Sockets that wait for a worker. Each is queued at most once, since it has one permit.
     ready: VecDeque<Job<M>>,
@@ -62,9 +72,14 @@ struct SchedulerState<M> {
     idle: Vec<usize>,
     /// Shadow slots without a socket.
     free: Vec<u32>,
+    /// Sockets that have been admitted and not ended at their pollers.
+    open: u32,
+    /// The maximum of `open`.
+    sockets: u32,
     /// Sockets whose poller's mailbox was full when a worker posted `Ready`, each at most once. Any worker
     /// that is free retries them.
     unnotified: Vec<Arc<Bridge<M>>>,
+    /// The number of shadow slots, with or without a socket.
     places: usize,
     /// No more jobs are accepted.
     closed: bool,
@@ -72,6 +87,12 @@ struct SchedulerState<M> {
     running: usize,
     rejected: u64,
     lost_messages: u64,
+}
+
+/// Returns the number of shadow slots for this many sockets. There are as many again for sockets that have ended at
+/// their pollers and whose last callback is due: a poller may at once accept another connection in place of each.
+pub(crate) const fn places(sockets: u32) -> u32 {
+    2 * sockets
 }
 
 /// What a worker does next.
@@ -84,12 +105,16 @@ pub(crate) enum Task<M> {
 }
 
 impl<M> Scheduler<M> {
-    pub(crate) fn new(workers: usize, places: u32, limits: BridgeLimits) -> Self {
+    /// Creates the scheduler of this many workers, for this many sockets at a time.
+    pub(crate) fn new(workers: usize, sockets: u32, limits: BridgeLimits) -> Self {
+        let places = places(sockets);
         let state = SchedulerState {
             ready: VecDeque::new(),
             in_hand: (0..workers).map(|_| None).collect(),
             idle: Vec::with_capacity(workers),
             free: (0..places).rev().collect(),
+            open: 0,
+            sockets,
             unnotified: Vec::new(),
             places: places as usize,
             closed: false,
@@ -115,11 +140,13 @@ impl<M> Scheduler<M> {
         self.limits
     }
 
-    /// Takes a shadow slot for a new socket. Returns `None`, and counts the socket as turned away, if all are
-    /// taken or the workers have ended.
+    /// Takes a shadow slot for a new socket. Returns `None`, and counts the socket as turned away, if there are as many
+    /// sockets as allowed, all slots are taken, or the workers have ended.
     pub(crate) fn take_place(&self) -> Option<u32> {
         let mut state = self.state();
-        let place = if state.closed { None } else { state.free.pop() };
+        let refused = state.closed || state.open == state.sockets;
+        let place = if refused { None } else { state.free.pop() };
+        state.open += u32::from(place.is_some());
         state.rejected += u64::from(place.is_none());
         place
     }
@@ -323,8 +350,8 @@ mod tests {
     }
 
     /// Starts workers that report which of them received a job, and do not run it.
-    fn scheduler(workers: usize, places: u32) -> (Arc<Scheduler<()>>, Receiver<usize>) {
-        let scheduler = Arc::new(Scheduler::new(workers, places, BridgeLimits { input: 1, messages: 1 }));
+    fn scheduler(workers: usize, sockets: u32) -> (Arc<Scheduler<()>>, Receiver<usize>) {
+        let scheduler = Arc::new(Scheduler::new(workers, sockets, BridgeLimits { input: 1, messages: 1 }));
         let (notified, runs) = channel();
         for me in 0..workers {
             let (scheduler, notified) = (Arc::clone(&scheduler), notified.clone());

@@ -53,6 +53,8 @@ pub(crate) struct Shadow<'s, H: Handler> {
     deadline: Option<Instant>,
     /// Whether the last step was a message; the next one is then input, if there is any.
     had_message: bool,
+    /// Whether this turn has delivered input: what is due need not wait for more of it.
+    heard: bool,
     /// Whether the end of the stream has been delivered.
     ended: bool,
     /// Whether the close of the poller's socket has been delivered.
@@ -93,6 +95,7 @@ impl<'s, H: Handler> Shadow<'s, H> {
             ordered: None,
             deadline: None,
             had_message: false,
+            heard: false,
             ended: false,
             cut: false,
             opened: false,
@@ -135,6 +138,7 @@ impl<'s, H: Handler> Shadow<'s, H> {
         if let Some(shard) = &mut self.shard {
             shard.tick(worker.now);
         }
+        self.heard = false;
         for _ in 0..STEPS_A_TURN {
             let Some(step) = self.next_step(bridge, worker) else {
                 return self.settle(bridge, worker, false);
@@ -181,19 +185,30 @@ impl<'s, H: Handler> Shadow<'s, H> {
         if core::mem::take(&mut exchange.timeout) {
             self.deadline = None; // it has fired
         }
-        if shard.next_ready().is_some() {
+        let room = shard.only_connection()?.room();
+        let hears = room > 0 && !exchange.input.is_empty();
+        // A socket without room does not read and thus does not see the end of the stream.
+        let ends = room > 0 && exchange.ended && !self.ended;
+        let cut = match exchange.end {
+            Some(BridgeEnd::Closed(reason)) if !self.cut => Some(reason),
+            _ => None,
+        };
+        // A poller receives before it looks for what is due, so that what the peer did in time precedes a deadline. It
+        // receives once, so that a peer that keeps sending cannot postpone one.
+        let hears_first = hears && !self.heard;
+        let is_last = exchange.input.is_empty() && exchange.messages.is_empty();
+        let ends_first = is_last && (ends || cut.is_some());
+        if !hears_first && !ends_first && shard.next_ready().is_some() {
             return Some(ShadowStep::Due);
         }
-        let room = shard.only_connection()?.room();
         // After the input that preceded it. A peer that keeps sending, or a socket that does not read, cannot
         // postpone it.
         if exchange.shutdown.is_some_and(|before| before == 0 || room == 0) {
             exchange.shutdown = None;
             return Some(ShadowStep::Shutdown);
         }
-        let hears = room > 0 && !exchange.input.is_empty();
         // Messages and input alternate, so that neither starves the other.
-        if !(hears && core::mem::replace(&mut self.had_message, false))
+        if !(hears_first || hears && self.had_message)
             && let Some(message) = exchange.messages.pop_front()
         {
             self.had_message = true;
@@ -207,19 +222,16 @@ impl<'s, H: Handler> Shadow<'s, H> {
             if let Some(before) = &mut exchange.shutdown {
                 *before = before.saturating_sub(n);
             }
+            (self.heard, self.had_message) = (true, false);
             return Some(ShadowStep::Input(n));
         }
-        // A socket without room does not read and thus does not see the end of the stream. All input has been
-        // taken here.
-        if room > 0 && exchange.ended && !core::mem::replace(&mut self.ended, exchange.ended) {
+        // All input has been taken here, or there is no room for it.
+        if ends {
+            self.ended = true;
             return Some(ShadowStep::Ended);
         }
-        match exchange.end {
-            Some(BridgeEnd::Closed(reason)) if !core::mem::replace(&mut self.cut, true) => {
-                Some(ShadowStep::Cut(reason))
-            }
-            _ => None,
-        }
+        self.cut |= cut.is_some();
+        cut.map(ShadowStep::Cut)
     }
 
     /// Runs a step. If a callback panics, its socket is closed as on a poller: `close` runs, and if that

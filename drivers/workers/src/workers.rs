@@ -14,7 +14,7 @@ use lightcone_unix::{Handle, PollerContext};
 use crate::message::{Offloaded, PollerLink};
 use crate::offload::Offload;
 use crate::report::Report;
-use crate::scheduler::{BridgeLimits, Scheduler};
+use crate::scheduler::{BridgeLimits, Scheduler, places};
 use crate::shadow::{BLOCKS_MAX, Memory, Shadow};
 use crate::worker::Worker;
 
@@ -130,8 +130,8 @@ impl Builder {
     }
 
     /// Sets the maximum number of concurrent sockets, 1 to [`SOCKETS_MAX`]. Default 16,384. Further
-    /// connections are turned away and counted; this never happens if the engine's own limit is not larger.
-    /// Memory is allocated as it is used.
+    /// connections are turned away and counted; if the engine's own limit is not larger, this happens only when more
+    /// than this many sockets have ended and their last callbacks have not run. Memory is allocated as it is used.
     pub const fn sockets(mut self, sockets: usize) -> Self {
         self.sockets = sockets;
         self
@@ -188,10 +188,10 @@ impl Builder {
         if !(1..=WORKERS_MAX).contains(&workers) {
             return Err(Error::Workers(workers));
         }
-        let places = u32::try_from(self.sockets).unwrap_or(u32::MAX);
         if !(1..=SOCKETS_MAX).contains(&self.sockets) {
             return Err(Error::Sockets(self.sockets));
         }
+        let sockets = u32::try_from(self.sockets).unwrap_or(u32::MAX);
         if !(1..=MESSAGES_MAX).contains(&self.messages) {
             return Err(Error::Messages(self.messages));
         }
@@ -200,10 +200,9 @@ impl Builder {
         }
         self.config.check()?;
         let limits = BridgeLimits { input: self.config.receive_size, messages: self.messages };
-        let scheduler = Arc::new(Scheduler::new(workers, places, limits));
+        let scheduler = Arc::new(Scheduler::new(workers, sockets, limits));
         let (ready, started) = mpsc::channel();
-        let host =
-            Host { scheduler: Arc::clone(&scheduler), config: self.config, sockets: self.sockets, make };
+        let host = Host { scheduler: Arc::clone(&scheduler), config: self.config, sockets, make };
         let thread = name(0).spawn(move || host.run(workers, ready)).map_err(Error::Thread)?;
         let mut is_ready = vec![false; workers];
         let mut failed = None;
@@ -234,7 +233,7 @@ fn name(worker: usize) -> thread::Builder {
 struct Host<H: Handler, F> {
     scheduler: Arc<Scheduler<H::Message>>,
     config: Config,
-    sockets: usize,
+    sockets: u32,
     make: F,
 }
 
@@ -246,7 +245,7 @@ where
     F: Fn(usize) -> H + Sync,
 {
     fn run(&self, workers: usize, ready: StartReports) {
-        let mut memory: Vec<_> = (0..self.sockets).map(|_| Memory::<H::Data>::new()).collect();
+        let mut memory: Vec<_> = (0..places(self.sockets)).map(|_| Memory::<H::Data>::new()).collect();
         let places: Box<[_]> = memory.iter_mut().map(|memory| Mutex::new(Shadow::new(memory))).collect();
         thread::scope(|scope| {
             let start = |id| {

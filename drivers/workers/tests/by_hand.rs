@@ -1,12 +1,14 @@
 //! Workers with a shard driven by hand: no engine, no sockets, and a mailbox that refuses messages on
 //! request.
 #![allow(clippy::unwrap_used, reason = "these are tests: a failure is a panic")]
+#![allow(clippy::wildcard_enum_match_arm, reason = "a script acts on few events")]
 #![allow(clippy::std_instead_of_alloc, reason = "threads need std anyway")]
 
 use core::mem::MaybeUninit;
 use core::time::Duration;
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
 
 use lightcone_core::life::State;
 use lightcone_core::{
@@ -14,6 +16,7 @@ use lightcone_core::{
     Instant, Interest, ListenerId, NoOutbox, Origin, PollerId, Rejected, Sent, Settled, Shard, Slot, Socket,
     Storage, Token,
 };
+use lightcone_unix::clock::Clock;
 use lightcone_workers::{Builder, Offload, Offloaded, PollerLink, Ticket, Workers};
 
 /// Upper bound for any wait.
@@ -99,6 +102,41 @@ impl Handler for Stopping {
         if closes {
             socket.close();
         }
+    }
+}
+
+/// The names of events in their order, with their sockets.
+type Log = Arc<Mutex<Vec<(Token, &'static str)>>>;
+
+/// Sets a deadline at the letter `d`, and removes it at `o` and at the end of the stream. Blocks at each capital letter
+/// until it is released.
+struct Timed {
+    stops: Stops,
+    log: Log,
+}
+
+impl Handler for Timed {
+    type Data = ();
+    type Message = Box<u32>;
+
+    fn admit(&mut self, _: Origin, _: &Address) -> Option<()> {
+        Some(())
+    }
+
+    fn event(&mut self, socket: &mut Socket<'_, ()>, event: Event<Box<u32>>, _: &mut Context<'_, Box<u32>>) {
+        let name = event.name();
+        let letter = socket.bytes().first().copied();
+        match (event, letter) {
+            (Event::Receive, Some(b'd')) => {
+                let deadline = socket.now() + Duration::from_millis(1);
+                socket.set_deadline(Some(deadline));
+            }
+            (Event::Receive, Some(b'o')) | (Event::PeerClosed, _) => socket.set_deadline(None),
+            (Event::Receive, Some(letter)) if letter.is_ascii_uppercase() => self.stops.stop(letter),
+            _ => {}
+        }
+        socket.stream.consume_all();
+        self.log.lock().unwrap().push((socket.token(), name));
     }
 }
 
@@ -231,6 +269,12 @@ impl Bench {
         token
     }
 
+    /// Returns whether another socket would be admitted, and admits none.
+    fn admits(&mut self) -> bool {
+        let (origin, peer) = (Origin::Accepted { listener: ListenerId(0) }, ([192, 0, 2, 1], 49_152));
+        self.offload.admit(origin, &Address::Inet(peer.into())).is_some()
+    }
+
     /// Delivers received bytes to a socket.
     fn notify(&mut self, token: Token, bytes: &[u8]) -> Settled {
         let mut bytes = bytes.to_vec();
@@ -273,6 +317,69 @@ impl Bench {
 
     fn close(&mut self, token: Token) {
         assert_eq!(self.run(token, |conn| conn.abort_with(CloseReason::Reset)), Settled::Closed);
+    }
+}
+
+/// A bench with one worker, a socket that has set a deadline, and others that block the worker.
+struct TimedBench {
+    bench: Bench,
+    stops: Stops,
+    log: Log,
+    timed: Token,
+    others: Vec<Token>,
+}
+
+impl TimedBench {
+    fn new() -> Self {
+        let (stops, log) = (Stops::default(), Log::default());
+        let shared = (stops.clone(), Arc::clone(&log));
+        let make = move |_| Timed { stops: shared.0.clone(), log: Arc::clone(&shared.1) };
+        let mut bench = Bench::with(Builder::new().workers(1).start(make).unwrap());
+        let timed = bench.open();
+        assert_eq!(bench.notify(timed, b"d"), READ);
+        while !log.lock().unwrap().contains(&(timed, "receive")) {
+            let (token, ready) = bench.mailbox.pop();
+            assert_eq!(bench.deliver(token, ready), READ);
+        }
+        let mut this = Self { bench, stops, log, timed, others: Vec::new() };
+        this.block(b'A');
+        this.stops.wait_for(1);
+        this.log.lock().unwrap().clear();
+        this
+    }
+
+    /// Blocks the worker, after the sockets that wait for it now.
+    fn block(&mut self, letter: u8) {
+        let socket = self.bench.open();
+        assert_eq!(self.bench.notify(socket, &[letter]), READ);
+        self.others.push(socket);
+    }
+
+    /// Lets the deadline pass on the clock of the workers.
+    fn pass_deadline(&self) {
+        let end = Clock::now_ms() + 20;
+        while Clock::now_ms() < end {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Returns the events of the socket with the deadline, when the worker is blocked for the `count`th time.
+    fn told(&mut self, count: usize) -> Vec<&'static str> {
+        self.block(b'B');
+        self.stops.wait_for(count);
+        let log = self.log.lock().unwrap();
+        log.iter().filter(|(token, _)| *token == self.timed).map(|(_, name)| *name).collect()
+    }
+
+    fn end(mut self) {
+        self.stops.let_go(b'B');
+        for token in self.others.into_iter().chain([self.timed]) {
+            if self.bench.shard.connection(token).is_some() {
+                self.bench.close(token);
+            }
+        }
+        let report = self.bench.workers.shutdown(WAIT);
+        assert_eq!((report.opened, report.closed, report.unfinished), (3, 3, 0), "{report}");
     }
 }
 
@@ -358,6 +465,53 @@ fn a_poller_knows_that_its_socket_drains() {
     assert_eq!((report.closed, report.aborted, report.unfinished), (1, 0, 0), "{report}");
 }
 
+/// What the peer did before a worker finds that a deadline has passed precedes the timeout, as on a poller.
+#[test]
+fn what_the_peer_did_in_time_precedes_a_timeout() {
+    type Deed = fn(&mut Bench, Token);
+    let deeds: [(Deed, &[&str]); 5] = [
+        (|bench, token| assert_eq!(bench.notify(token, b"x"), READ), &["receive", "timeout"]),
+        (|bench, token| assert_eq!(bench.notify(token, b"o"), READ), &["receive"]),
+        (
+            |bench, token| assert_ne!(bench.run(token, |conn| conn.peer_ended()), Settled::Closed),
+            &["peer_closed"],
+        ),
+        (Bench::close, &["close"]),
+        // a message has no precedence
+        (
+            |bench, token| {
+                assert_eq!(bench.deliver(token, Box::new(1).into()), READ);
+                assert_eq!(bench.notify(token, b"x"), READ);
+            },
+            &["receive", "timeout", "message"],
+        ),
+    ];
+    for (deed, expected) in deeds {
+        let mut timed = TimedBench::new();
+        let token = timed.timed;
+        deed(&mut timed.bench, token);
+        timed.pass_deadline();
+        timed.stops.let_go(b'A');
+        assert_eq!(timed.told(2), expected);
+        timed.end();
+    }
+}
+
+/// Only once a turn, so that a peer that keeps sending cannot postpone a timeout.
+#[test]
+fn input_that_comes_after_other_input_does_not_postpone_a_timeout() {
+    let mut timed = TimedBench::new();
+    let token = timed.timed;
+    assert_eq!(timed.bench.notify(token, b"C"), READ);
+    timed.pass_deadline();
+    timed.stops.let_go(b'A');
+    timed.stops.wait_for(2);
+    assert_eq!(timed.bench.notify(token, b"o"), READ);
+    timed.stops.let_go(b'C');
+    assert_eq!(timed.told(3), ["receive", "timeout", "receive"]);
+    timed.end();
+}
+
 /// Input that no callback has seen counts as unread, also while it waits for a worker: the kernel might reset
 /// a connection that is closed at once.
 #[test]
@@ -409,12 +563,38 @@ fn a_notification_to_a_poller_that_has_ended_is_not_retried() {
 /// A socket that never opens releases its shadow slot.
 #[test]
 fn a_socket_that_never_opens_leaves_its_place() {
-    let mut bench = Bench::new();
-    for _ in 0..100 {
-        let (origin, peer) = (Origin::Accepted { listener: ListenerId(0) }, ([192, 0, 2, 1], 49_152));
-        let ticket = bench.offload.admit(origin, &Address::Inet(peer.into())).unwrap();
-        drop(ticket);
-    }
+    let builder = Builder::new().workers(2).sockets(1);
+    let mut bench = Bench::with(builder.start(|_| Echo).unwrap());
+    (0..100).for_each(|_| assert!(bench.admits()));
     let report = bench.workers.shutdown(WAIT);
     assert_eq!((report.opened, report.unfinished, report.rejected), (0, 0, 0), "{report}");
+}
+
+/// A poller accepts a connection in place of one that has just ended, however long the last callback of that one takes.
+#[test]
+fn a_socket_that_has_ended_leaves_its_place_before_its_last_callback() {
+    let stops = Stops::default();
+    let shared = stops.clone();
+    let builder = Builder::new().workers(1).sockets(2);
+    let mut bench = Bench::with(builder.start(move |_| Stopping(shared.clone())).unwrap());
+    let blocked = [bench.open(), bench.open()];
+    assert_eq!(bench.notify(blocked[0], b"A"), READ);
+    stops.wait_for(1);
+    assert!(!bench.admits(), "two are open");
+    bench.close(blocked[0]);
+    let third = bench.open();
+    assert!(!bench.admits(), "two are open");
+    bench.close(blocked[1]);
+    let fourth = bench.open();
+    assert_eq!(bench.workers.report().rejected, 2);
+    // the other limit: there are twice as many places as sockets
+    bench.close(fourth);
+    assert!(!bench.admits(), "one is open, and three have ended without their last callback");
+    stops.let_go(b'A');
+    assert_eq!(bench.notify(third, b"answer me"), READ);
+    assert_eq!(bench.answer(third), b"answer me");
+    bench.close(third);
+    let report = bench.workers.shutdown(WAIT);
+    assert_eq!((report.opened, report.closed, report.unfinished), (4, 4, 0), "{report}");
+    assert_eq!((report.rejected, report.aborted, report.stuck), (3, 0, 0), "{report}");
 }

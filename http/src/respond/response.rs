@@ -319,8 +319,9 @@ impl Response<'_> {
     /// needs.
     ///
     /// The exchange reads all bytes that arrive as the body of its request, which does not end: see
-    /// [`Transfer::split`](crate::Transfer::split). The connection ends, in stages, when the exchange is done. The idle
-    /// timeout of the engine does not run and there are no limits of time, so the exchange must notice by itself, with
+    /// [`Transfer::split`](crate::Transfer::split). The connection ends, in stages, when the exchange is done; it is
+    /// reset when the exchange gives up by [`Flow::Abort`](crate::Flow::Abort). The idle timeout of the engine does not
+    /// run and there are no limits of time, so the exchange must notice by itself, with
     /// [`Transfer::wake_at`](crate::Transfer::wake_at), that its peer has left.
     ///
     /// A request that cannot change the protocol is refused: with 426 if it is of HTTP/1.0 or a `HEAD`, and with 400 if

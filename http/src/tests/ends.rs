@@ -369,3 +369,38 @@ fn middleware_without_a_log_gets_the_whole_pattern() {
     rig.send(peer, b"GET /a/b/1 HTTP/1.1\r\nHost: a\r\n\r\nGET /a/c/d HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(*seen.borrow(), ["GET /a/b/{id} 500", "- /a/c/{*path} 500"]);
 }
+
+/// Gives up at once.
+struct Never;
+
+impl<S: State> Exchange<S> for Never {
+    fn advance(&mut self, _: &mut Transfer<'_, S>) -> Flow {
+        Flow::Abort
+    }
+}
+
+/// The head of a response is held back while the body of the request may turn out to be malformed.
+#[test]
+fn a_head_that_is_held_back_does_not_leave_when_the_exchange_gives_up() {
+    for version in ["1.0", "1.1"] {
+        for length in [None, Some(0), Some(5)] {
+            let log: Lines = <_>::default();
+            let lines = Rc::clone(&log);
+            let app = Http::new()
+                .post("/", move |_request, response| response.stream(length, Never))
+                .get("/", |_request, response| response.text("before"))
+                .log(AccessLog::to(move |outcome: &Outcome<'_>| {
+                    lines.borrow_mut().push(outcome.to_string());
+                }));
+            let mut rig = Rig::untimed(app);
+            let peer = rig.connect();
+            rig.send(peer, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+            assert!(rig.take(peer).ends_with("before"));
+            let head = format!("POST / HTTP/{version}\r\nHost: a\r\nContent-Length: 3\r\n\r\n");
+            rig.send(peer, head.as_bytes());
+            assert_eq!(rig.take(peer), "", "{version} {length:?}");
+            assert!(rig.peers[peer].shut || rig.peers[peer].reset);
+            assert_eq!(log.borrow()[1..], ["POST / 499 - 0ms incomplete"]);
+        }
+    }
+}

@@ -173,8 +173,16 @@ fn ends() {
     assert_eq!(told(&mut rig).as_deref(), Some("disconnected"));
     // the exchange gives up
     let peer = rig.connect();
-    rig.send(peer, format!("{REQUEST}abort\n").as_bytes());
-    assert!(rig.peers[peer].shut);
+    rig.send(peer, format!("{REQUEST}a\nabort\n").as_bytes());
+    assert!(rig.peers[peer].reset && !rig.peers[peer].shut, "it must not look like the end of the protocol");
+    // and after the peer has ended its stream, in the middle of its input, or upon a message
+    let peer = rig.connect();
+    rig.send(peer, REQUEST.as_bytes());
+    rig.set_window(peer, 0);
+    rig.send(peer, b"a\nabort\n");
+    rig.end(peer);
+    rig.set_window(peer, usize::MAX);
+    assert!(rig.peers[peer].reset);
     // the server stops
     let peer = rig.connect();
     rig.send(peer, REQUEST.as_bytes());

@@ -10,7 +10,7 @@
 //! | a shutdown dropped sockets without `close` | [`stopping_closes_every_socket`] |
 //! | flags of errors and hang-ups were ignored | [`errors_and_hang_ups_are_noticed`] |
 //! | a new connection waited for up to 100 ms | [`fresh_connection_is_served_at_once`] |
-//! | each turn walked all sockets | `a_turn_does_not_walk_the_sockets` in `core/tests/bounds.rs` |
+//! | each turn walked all sockets | `a_turn_does_not_walk_the_sockets` in `core/tests/shard/bounds.rs` |
 //! | each response took two changes of interest, and none was sent within the callback | [`steady_traffic_changes_no_interest`] |
 //! | the engine spun when it was out of descriptors | [`out_of_descriptors_it_rests_and_resumes`] |
 //! | buffers grew without bound | [`peer_that_never_reads_costs_its_bound`] |

@@ -10,7 +10,7 @@ use std::thread;
 use lightcone_core::{Address, CloseReason, Context, Event, Handler, Origin, Socket, Timeouts};
 use lightcone_http::Http;
 
-use crate::rig::{Barrier, Rig, engine, wait_until, workers};
+use crate::rig::{Barrier, Rig, echo, engine, wait_until, workers};
 use lightcone_tests::streams::{exchange, pattern, read, stays_silent};
 
 /// Sends every byte back; blocks at `b`, sleeps 10 ms at `s`, and replaces `w` by its worker's letter.
@@ -136,6 +136,50 @@ fn a_socket_is_evicted_only_while_no_callback_runs() {
     let evicted = || rig.handle().stats().iter().map(|it| it.closed_for(CloseReason::Evicted)).sum::<u64>();
     wait_until("the count", || evicted() == 1);
     rig.stop(0);
+}
+
+/// Sends its input back, and blocks in its last callback.
+struct Parting(Barrier);
+
+impl Handler for Parting {
+    type Data = ();
+    type Message = u64;
+
+    fn admit(&mut self, _: Origin, _: &Address) -> Option<()> {
+        Some(())
+    }
+
+    fn event(&mut self, socket: &mut Socket<'_, ()>, event: Event<u64>, _: &mut Context<'_, u64>) {
+        match event {
+            Event::Receive => echo(socket),
+            Event::Shutdown => socket.close(),
+            Event::Close(CloseReason::Evicted) => self.0.pass(),
+            _ => {}
+        }
+    }
+}
+
+/// The newcomer is served although the last callback of the evicted socket has not returned, and the limits are equal.
+#[test]
+fn a_socket_that_makes_room_is_not_waited_for() {
+    let span = Duration::from_millis(100);
+    let barrier = Barrier::default();
+    let shared = barrier.clone();
+    let rig: Rig<u64> =
+        Rig::start(engine().sockets(1).evict_after(Some(span)), workers(2).sockets(1), move |_| {
+            Parting(shared.clone())
+        });
+    let mut idle = rig.connect();
+    ask(&idle, b"x");
+    assert_eq!(read(&idle, 1), b"x");
+    let newcomer = rig.connect();
+    ask(&newcomer, b"x");
+    assert_eq!(read(&newcomer, 1), b"x");
+    assert_eq!(idle.read(&mut [0]).unwrap(), 0, "it made room");
+    barrier.wait_for(1);
+    assert_eq!((rig.report().closed, rig.report().rejected), (0, 0));
+    barrier.open();
+    assert_eq!(rig.stop(0).opened, 2);
 }
 
 /// The control experiment without workers: it shows that the previous test depends on them.

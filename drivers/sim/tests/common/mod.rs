@@ -3,11 +3,18 @@
 
 use core::cell::Cell;
 use core::convert::Infallible;
+use core::ops::Range;
 use core::time::Duration;
 use std::rc::Rc;
 
 use lightcone_core::{Address, Config, Context, Handler, Instant, Origin, Socket, TimerId, Token};
 use lightcone_sim::{Engine, Fault, Mutant, Reading, Script, Sim, pattern};
+
+/// Returns the seeds of a test that would run `all`: a fifth of them with debug assertions, where the code is slow.
+/// `.ci/run test-release` runs all.
+pub(crate) fn seeds(all: u64) -> Range<u64> {
+    0..if cfg!(debug_assertions) { all / 5 } else { all }
+}
 
 /// Sends back its input.
 pub(crate) struct Echo;

@@ -41,8 +41,9 @@ pub(super) fn main() -> io::Result<()> {
     if alone {
         return server.serve();
     }
-    let ended = thread::spawn(move || server.serve()).join();
-    ended.map_err(|_| io::Error::other("the thread has panicked"))?
+    thread::scope(|scope| {
+        scope.spawn(|| server.serve()).join().map_err(|_| io::Error::other("the thread has panicked"))?
+    })
 }
 
 struct Server {
