@@ -62,8 +62,10 @@ use crate::status::Status;
 /// | 500 after a panic | was called, unless it has panicked | `after` is called, `head` is not |
 ///
 /// A group has no route for a path if it has the most specific route for another method; or, if no route matches,
-/// if its prefix is the longest. A [fallback](crate::Http::fallback) is a route. If the fields of the middleware
-/// cannot be sent with a response of the server, it is sent without them.
+/// if its prefix is the longest. A [fallback](crate::Http::fallback) is a route.
+///
+/// A response that takes the place of another has the fields that `head` adds, and not those that `before` added. If the
+/// fields do not fit, it is sent without them, and so is a refusal; a 404 or 405 then becomes a 500.
 pub trait Middleware<S: State> {
     /// Runs before the handler. Returns the response, to which it may add fields, or responds in place of the handler.
     ///

@@ -2,8 +2,8 @@
 //!
 //! `find_exact` finds a route whose pattern is literally the path. Otherwise `find` walks the whole chain, so that the
 //! most specific route wins regardless of order, and a 405 can list the allowed methods. `call` descends to the route
-//! by its index. Every route also has the index of a refusal in its place, and the end of every chain, a group's as well,
-//! has indices for requests without a route. So middleware sees what the server itself responds.
+//! by its index. The end of every chain, a group's as well, has an index for requests without a route, and what is
+//! found may be a refusal in place of the handler. So middleware sees what the server itself responds.
 
 pub(crate) mod each;
 mod join;
@@ -186,7 +186,7 @@ pub(crate) fn check<S: State>(others: &impl Routes<S>, entry: &RouteEntry<'_>) {
 pub trait Routes<S: State> {
     /// The exchanges of all routes as one type.
     type Body;
-    /// The number of indices: those of the routes and fallbacks, and of the end of the chain, which has the first.
+    /// The number of indices: those of the routes and fallbacks, and that of the end of the chain, which is the first.
     #[doc(hidden)]
     const COUNT: u16;
 
@@ -274,7 +274,7 @@ pub struct ChainEnd;
 
 impl<S: State> Routes<S> for ChainEnd {
     type Body = Infallible;
-    const COUNT: u16 = RouteMatch::INDICES;
+    const COUNT: u16 = 1;
 
     #[inline(always)]
     fn find_exact(&self, _: &Lookup<'_>) -> RouteMatch {
@@ -289,7 +289,7 @@ impl<S: State> Routes<S> for ChainEnd {
 
     #[inline(always)]
     fn call(&mut self, found: RouteMatch, call: Call<'_, S>) -> Reply<Infallible> {
-        if found.refuses(0) {
+        if found.is_refused() {
             return refuse(found, call).into_any();
         }
         let Call { head, output, scratch, hooks, mode, .. } = call;
@@ -411,7 +411,7 @@ where
     R: Routes<S>,
 {
     type Body = Either<B, R::Body>;
-    const COUNT: u16 = R::COUNT + RouteMatch::INDICES;
+    const COUNT: u16 = R::COUNT + 1;
 
     #[inline(always)]
     fn find_exact(&self, lookup: &Lookup<'_>) -> RouteMatch {
@@ -435,14 +435,14 @@ where
 
     #[inline(always)]
     fn call(&mut self, found: RouteMatch, call: Call<'_, S>) -> Reply<Self::Body> {
-        if found.index == R::COUNT {
-            let (response, request) = call.split(self.pattern.text, found.base());
-            return (self.handler)(request, response).map(Either::Left);
+        if found.index != R::COUNT {
+            return self.next.call(found, call).map(Either::Right);
         }
-        if found.refuses(R::COUNT) {
+        if found.is_refused() {
             return refuse(found, call).into_any();
         }
-        self.next.call(found, call).map(Either::Right)
+        let (response, request) = call.split(self.pattern.text, found.base());
+        (self.handler)(request, response).map(Either::Left)
     }
 
     fn advance(&mut self, body: &mut Self::Body, cause: Cause<S::Message>, io: &mut Transfer<'_, S>) -> Flow {
@@ -559,7 +559,7 @@ where
     R: Routes<S>,
 {
     type Body = Either<B, R::Body>;
-    const COUNT: u16 = R::COUNT + RouteMatch::INDICES;
+    const COUNT: u16 = R::COUNT + 1;
 
     #[inline(always)]
     fn find_exact(&self, lookup: &Lookup<'_>) -> RouteMatch {
@@ -582,14 +582,14 @@ where
 
     #[inline(always)]
     fn call(&mut self, found: RouteMatch, call: Call<'_, S>) -> Reply<Self::Body> {
-        if found.index == R::COUNT {
-            let (response, request) = call.split("/{*path}", found.base());
-            return (self.handler)(request, response).map(Either::Left);
+        if found.index != R::COUNT {
+            return self.next.call(found, call).map(Either::Right);
         }
-        if found.refuses(R::COUNT) {
+        if found.is_refused() {
             return refuse(found, call).into_any();
         }
-        self.next.call(found, call).map(Either::Right)
+        let (response, request) = call.split("/{*path}", found.base());
+        (self.handler)(request, response).map(Either::Left)
     }
 
     fn advance(&mut self, body: &mut Self::Body, cause: Cause<S::Message>, io: &mut Transfer<'_, S>) -> Flow {

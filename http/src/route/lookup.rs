@@ -32,23 +32,24 @@ impl<'p> Lookup<'p> {
 #[derive(Clone, Copy, Debug)]
 pub struct RouteMatch {
     pub(super) index: u16,
-    /// In the upper bits, where the part of the path starts that the route's pattern matches. In the lower bits, the
-    /// methods of all routes that match the path, which are used only if there is no route for this method; or the
-    /// status with which the request is refused. One word for both, since both are 0 for most requests.
+    /// In the lower bits, the methods of all routes that match the path, which are used only if there is no route for
+    /// this method, or the status with which the request is refused. Then a bit for which of them it is. In the upper
+    /// bits, where the part of the path starts that the route's pattern matches. One word for all, since it is 0 for
+    /// most requests.
     pub(super) detail: usize,
 }
 
 impl RouteMatch {
-    /// How many indices a route, a fallback and the end of a chain have each: the first is that of its handler, the
-    /// second that of a refusal in place of the handler, with the same middleware around it.
-    pub(super) const INDICES: u16 = 2;
+    /// The bit of `detail` for a refusal.
+    const REFUSED: usize = 1 << u16::BITS;
+    const BASE_AT: u32 = u16::BITS + 1;
     /// The index of nothing.
     pub(super) const MISS: u16 = u16::MAX;
     pub(super) const NONE: Self = Self::new(Self::MISS, 0, 0);
 
     #[inline(always)]
     pub(super) const fn new(index: u16, base: usize, allow: u16) -> Self {
-        Self { index, detail: base << u16::BITS | allow as usize }
+        Self { index, detail: base << Self::BASE_AT | allow as usize }
     }
 
     /// Returns whether nothing was found.
@@ -59,18 +60,20 @@ impl RouteMatch {
 
     #[inline(always)]
     pub(super) const fn base(self) -> usize {
-        self.detail >> u16::BITS
+        self.detail >> Self::BASE_AT
     }
 
-    /// Returns what takes the place of the handler that was found: a refusal with this status.
+    /// Returns what takes the place of the handler that was found: a refusal with this status, with the same middleware
+    /// around it.
     pub(crate) const fn refusing(self, status: Status) -> Self {
-        Self::new(self.index + 1, self.base(), status.code())
+        let found = Self::new(self.index, self.base(), status.code());
+        Self { detail: found.detail | Self::REFUSED, ..found }
     }
 
-    /// Returns whether the request is refused in place of the handler with this index.
+    /// Returns whether the request is refused in place of what was found.
     #[inline(always)]
-    pub(super) const fn refuses(self, index: u16) -> bool {
-        self.index == index + 1
+    pub(super) const fn is_refused(self) -> bool {
+        self.detail & Self::REFUSED != 0
     }
 
     /// Returns the methods of all routes that match the path, or the status of a refusal.
