@@ -138,7 +138,7 @@ fn check_title(title: &str) -> Result<(), JsonError> {
     }
 }
 
-/// The routes that anyone may call.
+/// Returns the routes that anyone may call.
 fn reading() -> Http<Api, impl Routes<Api>, ()> {
     Http::<Api, _, _>::group()
         .get("/", |request, response| {
@@ -169,7 +169,7 @@ fn reading() -> Http<Api, impl Routes<Api>, ()> {
         })
 }
 
-/// The routes for those who have the token.
+/// Returns the routes for those who have the token.
 fn writing(token: &'static str) -> Http<Api, impl Routes<Api>, ()> {
     Http::<Api, _, _>::group()
         .post("/", |request, response| {

@@ -157,7 +157,7 @@ pub fn start_successor(
 ///
 /// Under a service manager that ends a service with its first process, such as `systemd` with `Type=simple` or a
 /// container, a hand-over ends the service. With `systemd`, use `Type=notify` and `NotifyAccess=all`, and
-/// `ExecReload=kill -USR2 $MAINPID`.
+/// `ExecReload=kill -USR2 $MAINPID`; `examples/systemd` in the repository has complete units.
 ///
 /// A thread named `lightcone-handover` waits for the signal until a successor has taken over or the process ends, and
 /// keeps the handle for as long.
