@@ -116,6 +116,12 @@ impl Api {
         Some(task.clone())
     }
 
+    /// Deletes a task that still has this version. Returns whether it had.
+    fn delete(&self, id: u64, version: u64) -> bool {
+        let by_id = &mut self.tasks().by_id;
+        by_id.get(&id).is_some_and(|task| task.version == version) && by_id.remove(&id).is_some()
+    }
+
     /// Returns at most `limit` tasks after `after`, and whether there are more.
     fn list(&self, done: Option<bool>, after: u64, limit: usize) -> (Vec<Task>, bool) {
         let tasks = self.tasks();
@@ -202,11 +208,19 @@ fn writing(token: &'static str) -> Http<Api, impl Routes<Api>, ()> {
             })
         })
         .delete("/{id}", |request, response| {
-            match request.parse_param("id").map(|id| request.state.tasks().by_id.remove(&id)) {
-                Ok(Some(_)) => response.status(Status::NO_CONTENT).empty(),
-                Ok(None) => response.refuse(Status::NOT_FOUND),
-                Err(error) => response.bad_parameter(&error),
-            }
+            let (id, task) = match request.parse_param("id").map(|id| (id, request.state.task(id))) {
+                Ok((id, Some(task))) => (id, task),
+                Ok((_, None)) => return response.refuse(Status::NOT_FOUND),
+                Err(error) => return response.bad_parameter(&error),
+            };
+            // With `If-Match`, only the version that the client has seen is deleted.
+            request.conditional(response, ETag::number(task.version), |request, response| {
+                if request.state.delete(id, task.version) {
+                    response.status(Status::NO_CONTENT).empty()
+                } else {
+                    response.refuse(Status::PRECONDITION_FAILED) // changed by another poller just now
+                }
+            })
         })
         .wrap(BearerAuth::new("tasks", move |_api: &mut Api, given: &str| {
             if is_same_secret(given.as_bytes(), token.as_bytes()) { Ok(()) } else { Err(TokenError::Invalid) }
@@ -279,6 +293,7 @@ mod tests {
         let late = server.request(write("PATCH", "/tasks/1", change).header("If-Match", FIRST));
         assert_eq!(late.status(), 412);
 
+        assert_eq!(server.request(write("DELETE", "/tasks/1", "").header("If-Match", FIRST)).status(), 412);
         assert_eq!(server.request(write("DELETE", "/tasks/1", "")).status(), 204);
         assert_eq!(server.get("/tasks/1").status(), 404);
     }

@@ -214,8 +214,8 @@ impl Request {
     ///
     /// The requests that follow have the method, the body and the fields that [`Redirection`] describes: credentials
     /// are not sent to another origin. Cookies that a response sets are not sent with the next request. The
-    /// [limits](Self::limits) apply to each request, except [`ClientLimits::total_time`], in which all of them have to
-    /// be over.
+    /// [limits](Self::limits) apply to each request, except [`ClientLimits::total_time`]: no request begins after it, and
+    /// the last one and its connect each have what is left of it. A look-up of a name is not interrupted.
     ///
     /// ```no_run
     /// use lightcone::fetch::Request;
@@ -254,8 +254,9 @@ impl Request {
         head: impl FnOnce(&Fetched) -> io::Result<()> + Send + 'static,
     ) -> Result<Fetched, RequestFailed> {
         let begin = Clock::now_ms();
-        let (most, total_time) = (self.redirects, self.limits.total_time);
+        let (most, total_time, connect_time) = (self.redirects, self.limits.total_time, self.connect_time);
         let mut request = self;
+        request.connect_time = connect_time.min(total_time.unwrap_or(Duration::MAX));
         let mut sent = Vec::new();
         let mut receiver = Receiver { head: Some(Box::new(head)), body: Box::new(body) };
         loop {
@@ -272,7 +273,13 @@ impl Request {
                 return Err(RequestFailed::Redirect(RedirectError::Loop(request.uri)));
             }
             let spent = Duration::from_millis(Clock::now_ms().saturating_sub(begin));
-            request.limits.total_time = total_time.map(|time| time.saturating_sub(spent));
+            let rest = total_time.map(|time| time.saturating_sub(spent));
+            if rest == Some(Duration::ZERO) {
+                // before anything of the next request is sent
+                return Err(RequestFailed::Fetch(FetchError::new(FetchPhase::Send, FetchCause::TotalTime)));
+            }
+            request.limits.total_time = rest;
+            request.connect_time = connect_time.min(rest.unwrap_or(Duration::MAX));
             receiver = again;
         }
     }
@@ -497,7 +504,11 @@ impl Fetch for Call {
     }
 
     fn head(&mut self, head: &ResponseHead<'_>) {
-        self.error = self.keep(head).err();
+        if let Err(error) = self.keep(head) {
+            // At once: the rest of the response is of no use, and may never come.
+            self.receiver = None;
+            let _ = self.outcome.send(Err(error));
+        }
     }
 
     fn body(&mut self, data: &[u8]) -> Option<usize> {

@@ -690,14 +690,15 @@ impl<S: State, R: Routes<S>> Http<S, R> {
     }
 }
 
-/// [Settles](Transfer::settle) a call of an exchange, which is `done` if it is over. If it has not responded, a 500 does.
+/// [Settles](Transfer::settle) a call of an exchange, which is `done` if it is over. A request that is `over` without a
+/// response, also if there was no exchange that could make one, gets a 500.
 fn settle<S: State, R: Routes<S>>(
     routes: &R,
     done: Option<&R::Body>,
     io: &mut Transfer<'_, S>,
     over: bool,
 ) -> bool {
-    if done.is_some() && *io.link.outgoing == ResponseBody::Deferred {
+    if over && *io.link.outgoing == ResponseBody::Deferred {
         routes.hooked(done, None, &mut |hooks| io.apologise(hooks));
     }
     io.settle(over)

@@ -63,7 +63,8 @@ impl Stats {
         }
     }
 
-    /// Returns the number of requests that were passed to the routes.
+    /// Returns the number of requests that were passed to the routes, without those that the server refused before their
+    /// handler was called.
     pub fn requests(&self) -> usize {
         self.requests.get()
     }
@@ -99,7 +100,7 @@ impl Stats {
 
     /// Returns the number of requests that the server itself refused, by status: because the head was not acceptable,
     /// or because the body was malformed, too large, too slow, or ended early. Also counted if the response had
-    /// begun, in which case the client does not receive the status.
+    /// begun, or if middleware responded instead, in which case the client does not receive the status.
     pub fn refusals(&self) -> impl Iterator<Item = (Status, usize)> {
         REFUSALS.iter().zip(&self.refusals).map(|(status, count)| (*status, count.get()))
     }

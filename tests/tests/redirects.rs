@@ -3,11 +3,14 @@
 
 use core::convert::Infallible;
 use core::net::SocketAddr;
+use core::time::Duration;
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::sync::mpsc::channel;
 
 use lightcone::endpoint::Endpoint;
 use lightcone::fetch::{Request, RequestFailed};
-use lightcone::http::client::RedirectError;
+use lightcone::http::client::{ClientLimits, RedirectError};
 use lightcone::http::{Http, Method, RequestMessage};
 use lightcone::{Builder, Engine};
 
@@ -133,4 +136,28 @@ fn only_the_last_response_is_received() {
     });
     assert_eq!(response.unwrap().status.code(), 200);
     assert_eq!(seen.iter().collect::<Vec<_>>(), [200]);
+}
+
+/// The rest of a response whose redirect is refused may never come: the limits here are longer than the test may take.
+#[test]
+fn a_redirect_is_refused_before_its_body_has_come() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let uri = format!("http://{}/", listener.local_addr().unwrap());
+    let hour = Duration::from_secs(3_600);
+    let limits = ClientLimits { body_time: hour, ..ClientLimits::DEFAULT };
+    let error = std::thread::scope(|scope| {
+        let request = Request::new(Method::Get, uri).limits(limits).redirects(1);
+        let client = scope.spawn(move || request.send().unwrap_err());
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.set_read_timeout(Some(hour)).unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            head.extend(byte);
+        }
+        stream.write_all(b"HTTP/1.1 302 Found\r\nLocation: https://a/\r\nContent-Length: 5\r\n\r\n").unwrap();
+        client.join().unwrap() // the connection is open until then
+    });
+    assert!(matches!(error, RequestFailed::Redirect(RedirectError::Https(_))), "{error}");
 }

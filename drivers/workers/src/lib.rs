@@ -61,7 +61,8 @@
 //!   and another's may receive its `close`.
 //! - **Blocking.** A callback that blocks occupies one worker and delays its own socket. Other sockets are
 //!   delayed only when all workers are blocked; they then wait in FIFO order. A poller never waits for a
-//!   worker.
+//!   worker. What the peer has sent when the worker gets to the socket precedes a timeout, even if it arrived after
+//!   the deadline.
 //! - **`admit`** runs on a worker, right before `open` or `refused`. A connection that it rejects has already
 //!   been accepted or established, and is closed.
 //! - **Time** in a callback is the time at which a worker began the socket's turn. If a deadline has passed by then,

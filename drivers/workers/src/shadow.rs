@@ -196,7 +196,8 @@ impl<'s, H: Handler> Shadow<'s, H> {
         // A poller receives before it looks for what is due, so that what the peer did in time precedes a deadline. It
         // receives once, so that a peer that keeps sending cannot postpone one.
         let hears_first = hears && !self.heard;
-        let is_last = exchange.input.is_empty() && exchange.messages.is_empty();
+        // Input that there is no room for will never be read: it does not delay a close.
+        let is_last = !hears && exchange.messages.is_empty();
         let ends_first = is_last && (ends || cut.is_some());
         if !hears_first && !ends_first && shard.next_ready().is_some() {
             return Some(ShadowStep::Due);

@@ -43,7 +43,7 @@ pub enum RedirectError {
     Https(String),
     /// The location is not a URI that can be requested.
     Location(String, UriError),
-    /// The same request was sent before.
+    /// A request with this URI and the same method was sent before.
     Loop(String),
     /// There are more redirects than this, the number that the program allows.
     TooMany(u8),
@@ -108,20 +108,14 @@ impl Redirection {
 
     /// Returns whether the next request has a field with this name if the request before it had it (RFC 9110, 15.4).
     /// Credentials stay with the origin: `Authorization`, `Proxy-Authorization` and `Cookie` are dropped if that
-    /// changes. The fields that describe a body are dropped with it.
+    /// changes. The fields that describe a body, such as all that begin with `Content-`, are dropped with it.
     #[must_use]
     pub fn keeps(&self, name: &str) -> bool {
         const CREDENTIALS: [&str; 3] = ["authorization", "proxy-authorization", "cookie"];
-        const CONTENT: [&str; 6] = [
-            "content-type",
-            "content-encoding",
-            "content-language",
-            "content-location",
-            "digest",
-            "last-modified",
-        ];
+        const CONTENT: [&str; 3] = ["digest", "last-modified", "trailer"];
         let is_in = |names: &[&str]| names.iter().any(|found| name.eq_ignore_ascii_case(found));
-        !(self.changes_origin && is_in(&CREDENTIALS) || !self.keeps_body && is_in(&CONTENT))
+        let starts = name.get(..8).is_some_and(|start| start.eq_ignore_ascii_case("content-"));
+        !(self.changes_origin && is_in(&CREDENTIALS) || !self.keeps_body && (starts || is_in(&CONTENT)))
     }
 }
 
@@ -378,10 +372,10 @@ mod tests {
             for name in ["Authorization", "COOKIE", "Proxy-Authorization"] {
                 assert_eq!(next.keeps(name), credentials, "{location} {name}");
             }
-            for name in ["content-type", "Content-Encoding"] {
+            for name in ["content-type", "Content-Encoding", "Content-Digest", "Digest", "Trailer"] {
                 assert_eq!(next.keeps(name), content, "{location} {name}");
             }
-            assert!(next.keeps("Accept") && !next.uri.contains('#'));
+            assert!(next.keeps("Accept") && next.keeps("content") && !next.uri.contains('#'));
         }
     }
 

@@ -381,3 +381,28 @@ fn a_head_that_cannot_be_read_gets_the_fields_that_every_response_has() {
     let response = server.response(connection).unwrap();
     assert_eq!((response.status(), response.header(ALLOWED)), (400, Some("*")));
 }
+
+/// A handler or middleware that defers the response but keeps no exchange can never respond.
+#[test]
+fn a_response_that_nothing_can_make_is_a_500() {
+    struct Defers;
+    impl Middleware<()> for Defers {
+        fn before<'r>(
+            &mut self,
+            _: &mut Request<'_, ()>,
+            response: Response<'r>,
+        ) -> Result<Response<'r>, Reply<Done>> {
+            Err(response.defer(Done))
+        }
+    }
+    let deferring = Http::group().get("/inside", |_request, response| response.text("in")).wrap(Defers);
+    let mut server = TestServer::new(
+        Http::new()
+            .get("/any", |_request, response| response.defer(Done).into_any::<Done>())
+            .get("/done", |_request, response| response.defer(Done))
+            .merge(deferring),
+    );
+    for target in ["/any", "/done", "/inside"] {
+        assert_eq!(server.get(target).status(), 500, "{target}");
+    }
+}
