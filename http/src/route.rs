@@ -9,6 +9,7 @@ pub(crate) mod each;
 mod join;
 mod logged;
 mod lookup;
+mod sealed;
 mod wrap;
 
 use core::convert::Infallible;
@@ -178,12 +179,19 @@ pub(crate) fn check<S: State>(others: &impl Routes<S>, entry: &RouteEntry<'_>) {
     });
 }
 
-/// A chain of routes. Built only by the methods of [`Http`](crate::Http).
+/// A chain of routes, which only the methods of [`Http`](crate::Http) build. The trait is sealed.
+///
+/// ```compile_fail,E0277
+/// struct Mine;
+/// impl lightcone_http::Routes<()> for Mine {
+///     type Body = core::convert::Infallible;
+/// }
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a chain of routes",
     note = "start with `Http::new()`"
 )]
-pub trait Routes<S: State> {
+pub trait Routes<S: State>: sealed::Sealed {
     /// The exchanges of all routes as one type.
     type Body;
     /// The number of indices: those of the routes and fallbacks, and that of the end of the chain, which is the first.

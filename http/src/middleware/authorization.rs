@@ -1,7 +1,7 @@
 //! The credentials of requests: `Basic` (RFC 7617) and `Bearer` (RFC 6750).
 
 use core::hint::black_box;
-use core::str;
+use core::{fmt, str};
 
 use crate::exchange::Done;
 use crate::request::{Request, State};
@@ -141,6 +141,17 @@ pub enum TokenError {
     /// It does not allow this request: 403. The text is the scope that would, which has no quotes or backslashes.
     Scope(&'static str),
 }
+
+impl fmt::Display for TokenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Invalid => f.write_str("the token is unknown, expired or revoked"),
+            Self::Scope(scope) => write!(f, "the token does not have the scope {scope}"),
+        }
+    }
+}
+
+impl core::error::Error for TokenError {}
 
 /// Admits requests with a bearer token (RFC 6750), as [`Middleware`].
 ///

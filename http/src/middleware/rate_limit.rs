@@ -176,6 +176,9 @@ struct Bucket {
     full_at: u64,
 }
 
+// the documentation states it
+const _: () = assert!(size_of::<Bucket>() == 24);
+
 impl Bucket {
     const UNUSED: Self = Self { peer: PeerKey::new(0), full_at: 0 };
 
