@@ -24,9 +24,9 @@ use std::os::fd::BorrowedFd;
 use lightcone_unix::driver::{
     Driver, DriverError, Event, Interest, KEY_RESERVED, Readiness, look_again, timeout_ms,
 };
+use lightcone_unix::errno::Errno;
 use lightcone_unix::waker::EventFdWaker;
 
-use nix::errno::Errno;
 use nix::sys::epoll::{EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
 /// There are bytes to receive or a connection to accept.
@@ -59,7 +59,7 @@ impl Driver for Epoll {
 
     fn new(events_max: usize) -> Result<Self, DriverError> {
         let epoll = nix::sys::epoll::Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)
-            .map_err(|errno| DriverError::Os("epoll_create1", errno.into()))?;
+            .map_err(|errno| DriverError::Os("epoll_create1", own(errno)))?;
         let waker = EventFdWaker::new().map_err(|errno| DriverError::Os("eventfd", errno))?;
         epoll.add(&waker, EpollEvent::new(READ, KEY_RESERVED)).map_err(control_failed)?;
         let buffer = vec![EpollEvent::empty(); events_max.clamp(1, EVENTS_MAX)].into_boxed_slice();
@@ -103,8 +103,8 @@ impl Driver for Epoll {
         // No more events than fit into both buffers: the kernel keeps the others for the next wait.
         let room = events.len().min(self.buffer.len());
         let buffer = self.buffer.get_mut(..room).unwrap_or_default();
-        let seen = look_again(timeout, |timeout| Ok(self.epoll.wait(buffer, epoll_timeout(timeout))?))
-            .map_err(|errno| DriverError::Os("epoll_wait", errno))?;
+        let wait = |timeout| self.epoll.wait(buffer, epoll_timeout(timeout)).map_err(own);
+        let seen = look_again(timeout, wait).map_err(|errno| DriverError::Os("epoll_wait", errno))?;
         let most = events.len();
         let mut free = events.iter_mut();
         for raw in self.buffer.get(..seen).unwrap_or_default() {
@@ -118,8 +118,13 @@ impl Driver for Epoll {
     }
 }
 
-fn control_failed(errno: Errno) -> DriverError {
-    DriverError::Os("epoll_ctl", errno.into())
+/// Converts an error of `nix`.
+const fn own(errno: nix::errno::Errno) -> Errno {
+    Errno(errno as i32)
+}
+
+fn control_failed(errno: nix::errno::Errno) -> DriverError {
+    DriverError::Os("epoll_ctl", own(errno))
 }
 
 /// Converts a timeout, rounded up to milliseconds.

@@ -76,7 +76,7 @@ impl SocketAddress {
 
     /// Returns the address if it is an IPv4 or IPv6 address.
     #[must_use]
-    pub fn as_inet(&self) -> Option<SocketAddr> {
+    pub fn to_inet(&self) -> Option<SocketAddr> {
         match self.0 {
             Raw::V4(v4) => Some(v4.into()),
             Raw::V6(v6) => Some(v6.into()),
@@ -88,11 +88,11 @@ impl SocketAddress {
     ///
     /// On the BSDs, accepting a connection that is already closed returns an empty address.
     #[must_use]
-    pub fn as_peer(&self) -> Option<PeerAddress> {
+    pub fn to_peer(&self) -> Option<PeerAddress> {
         if matches!(self.0, Raw::Unix(_)) {
             return Some(PeerAddress::Unix);
         }
-        self.as_inet().map(PeerAddress::Inet)
+        self.to_inet().map(PeerAddress::Inet)
     }
 
     /// Returns the endpoint; `None` for an empty address, and for a Unix socket without a name.
@@ -100,7 +100,7 @@ impl SocketAddress {
     pub fn to_endpoint(&self) -> Option<Endpoint> {
         match self.0 {
             Raw::Unix(name) => decode(&name?).map(Endpoint::Unix),
-            Raw::V4(_) | Raw::V6(_) | Raw::Other => self.as_inet().map(Endpoint::Inet),
+            Raw::V4(_) | Raw::V6(_) | Raw::Other => self.to_inet().map(Endpoint::Inet),
         }
     }
 
@@ -162,8 +162,8 @@ mod tests {
         {
             let address: SocketAddr = text.parse().unwrap();
             let raw = SocketAddress::inet(address);
-            assert_eq!(raw.as_inet(), Some(address));
-            assert_eq!(raw.as_peer(), Some(PeerAddress::Inet(address)));
+            assert_eq!(raw.to_inet(), Some(address));
+            assert_eq!(raw.to_peer(), Some(PeerAddress::Inet(address)));
             assert_eq!(raw.to_endpoint(), Some(Endpoint::Inet(address)));
         }
     }
@@ -172,7 +172,7 @@ mod tests {
     fn the_scope_and_the_flow_of_ipv6_are_kept() {
         let address = SocketAddrV6::new("fe80::1".parse().unwrap(), 80, 0x000a_bcde, 7);
         let raw = SocketAddress::inet(SocketAddr::V6(address));
-        assert_eq!(raw.as_inet(), Some(SocketAddr::V6(address)));
+        assert_eq!(raw.to_inet(), Some(SocketAddr::V6(address)));
     }
 
     #[test]
@@ -181,8 +181,8 @@ mod tests {
         for path in ["/tmp/a", "relative", &longest] {
             let path = UnixName::path(path).unwrap();
             let raw = SocketAddress::new(&path.clone().into());
-            assert_eq!(raw.as_inet(), None);
-            assert_eq!(raw.as_peer(), Some(PeerAddress::Unix));
+            assert_eq!(raw.to_inet(), None);
+            assert_eq!(raw.to_peer(), Some(PeerAddress::Unix));
             assert_eq!(raw.to_endpoint(), Some(Endpoint::Unix(path)));
         }
     }
@@ -219,14 +219,14 @@ mod tests {
         // Without a name, and with one that leaves no room for a final zero.
         for path in [&[][..], b"\0", &[b'x'; UNIX_PATH_BYTES + 1]] {
             assert_eq!(text(path), None);
-            assert_eq!(filled_in(path).as_peer(), Some(PeerAddress::Unix));
+            assert_eq!(filled_in(path).to_peer(), Some(PeerAddress::Unix));
         }
     }
 
     #[test]
     fn no_address_is_none() {
         let none = SocketAddress::filled_in(None);
-        assert_eq!((none.as_inet(), none.as_peer(), none.to_endpoint()), (None, None, None));
+        assert_eq!((none.to_inet(), none.to_peer(), none.to_endpoint()), (None, None, None));
         let socket = crate::socket::stream_socket(&"127.0.0.1:0".parse().unwrap()).unwrap();
         assert!(crate::socket::bind(socket.as_fd(), &none).is_err());
     }

@@ -18,6 +18,11 @@ impl Errno {
         Self(io::Error::last_os_error().raw_os_error().unwrap_or(0))
     }
 
+    /// Converts an error of `nix`. Not a `From`, which would make a version of `nix` a part of this crate's interface.
+    pub(crate) const fn from_nix(errno: nix::errno::Errno) -> Self {
+        Self(errno as i32)
+    }
+
     /// Returns the symbolic name, such as `EADDRINUSE`, if it is an error that socket calls return.
     #[must_use]
     pub fn name(self) -> Option<&'static str> {
@@ -92,44 +97,21 @@ impl From<Errno> for ErrorKind {
     }
 }
 
-impl From<nix::errno::Errno> for Errno {
-    fn from(errno: nix::errno::Errno) -> Self {
-        Self(errno as i32)
-    }
-}
-
 impl From<Errno> for io::Error {
     fn from(errno: Errno) -> Self {
         Self::from_raw_os_error(errno.0)
     }
 }
 
-/// The return type of a system call: an integer for which −1 means that the error is in `errno`.
-pub trait CallResult: Copy + PartialEq {
-    /// The value −1.
-    const FAILED: Self;
-}
-
-impl CallResult for i32 {
-    const FAILED: Self = -1;
-}
-
-impl CallResult for i64 {
-    const FAILED: Self = -1;
-}
-
-impl CallResult for isize {
-    const FAILED: Self = -1;
-}
-
-/// Converts the result of a system call. Call it directly after the system call, before `errno` can change.
+/// Converts the result of a system call, an integer that is −1 if the call has failed. Call it directly after the
+/// system call, before `errno` can change.
 ///
 /// # Errors
 ///
 /// The thread's `errno` if `result` is −1.
 #[inline(always)]
-pub fn check<T: CallResult>(result: T) -> Result<T, Errno> {
-    if result == T::FAILED { Err(Errno::last()) } else { Ok(result) }
+pub fn check<T: From<i8> + PartialEq>(result: T) -> Result<T, Errno> {
+    if result == T::from(-1) { Err(Errno::last()) } else { Ok(result) }
 }
 
 /// Repeats a call while signals interrupt it (`EINTR`).
@@ -156,7 +138,7 @@ pub fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> 
 
 /// Makes a system call: `syscall!(recv(fd, pointer, length, 0))` calls `libc::recv` and returns `Result<_, Errno>`.
 ///
-/// It is as unsafe as the function that it calls, and requires an `unsafe` block.
+/// It is as unsafe as the function that it calls, and requires an `unsafe` block. The calling crate depends on `libc`.
 #[macro_export]
 macro_rules! syscall {
     ($name:ident ( $($argument:expr),* $(,)? )) => {

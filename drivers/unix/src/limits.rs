@@ -54,7 +54,7 @@ impl DescriptorLimit {
     ///
     /// The OS's error. None is known to occur.
     pub fn read() -> Result<Self, Errno> {
-        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(Errno::from_nix)?;
         Ok(Self { soft: from_raw(soft), hard: from_raw(hard) })
     }
 
@@ -93,7 +93,7 @@ impl DescriptorLimit {
     ///
     /// The OS's error: `EINVAL` if `soft` is above `hard`.
     pub fn set_soft(self, soft: u64) -> Result<Self, Errno> {
-        setrlimit(Resource::RLIMIT_NOFILE, to_raw(soft), to_raw(self.hard))?;
+        setrlimit(Resource::RLIMIT_NOFILE, to_raw(soft), to_raw(self.hard)).map_err(Errno::from_nix)?;
         Self::read()
     }
 }

@@ -317,7 +317,7 @@ impl ListenSocket {
             Ok(accepted) => accepted,
             Err(errno) => return AcceptResult::of(errno),
         };
-        let Some(peer) = address.as_peer() else {
+        let Some(peer) = address.to_peer() else {
             // BSD: the peer has disconnected before its address could be read.
             return AcceptResult::Retry(Errno(libc::ECONNABORTED));
         };

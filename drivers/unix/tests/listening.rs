@@ -197,7 +197,7 @@ fn connections_that_end_before_they_are_accepted_do_no_harm() {
     }
     let (client, _) = start_connect(listener.endpoint());
     // Linux returns connections that are already reset; other systems return ECONNABORTED instead.
-    let own = lightcone_unix::socket::local_address(client.as_fd()).unwrap().as_inet().unwrap();
+    let own = lightcone_unix::socket::local_address(client.as_fd()).unwrap().to_inet().unwrap();
     let is_mine =
         |accepted| matches!(accepted, AcceptResult::Accepted(_, PeerAddress::Inet(peer)) if peer == own);
     assert!((0..64).any(|_| is_mine(listener.accept())));

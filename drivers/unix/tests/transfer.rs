@@ -51,10 +51,10 @@ fn the_peer_comes_with_the_accept() {
         let listener = listen(any);
         let (client, _) = start_connect(listener.endpoint());
         let (server, peer) = accept(&listener);
-        let own = socket::local_address(client.as_fd()).unwrap().as_inet().unwrap();
+        let own = socket::local_address(client.as_fd()).unwrap().to_inet().unwrap();
         assert_eq!(peer, PeerAddress::Inet(own));
-        assert_eq!(socket::peer_address(server.as_fd()).unwrap().as_inet(), Some(own));
-        assert_eq!(socket::local_address(server.as_fd()).unwrap().as_inet(), listener.endpoint().as_inet());
+        assert_eq!(socket::peer_address(server.as_fd()).unwrap().to_inet(), Some(own));
+        assert_eq!(socket::local_address(server.as_fd()).unwrap().to_inet(), listener.endpoint().as_inet());
     }
     let folder = Folder::new("the_peer");
     let listener = listen(&folder.endpoint("socket"));

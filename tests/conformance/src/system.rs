@@ -40,7 +40,7 @@ pub fn descriptors() -> Vec<(i32, i32)> {
 pub fn option(fd: i32, level: libc::c_int, name: libc::c_int) -> Option<bool> {
     // SAFETY: the number is used for the two calls below only, which fail if it is not an open descriptor.
     let socket = unsafe { BorrowedFd::borrow_raw(fd) };
-    lightcone_unix::socket::peer_address(socket).ok()?.as_inet()?;
+    lightcone_unix::socket::peer_address(socket).ok()?.to_inet()?;
     let mut value: libc::c_int = 0;
     let mut length = libc::socklen_t::try_from(size_of::<libc::c_int>()).unwrap();
     let pointer = (&raw mut value).cast();

@@ -81,7 +81,7 @@ impl Change for Entry {
 
 impl Queue {
     pub(crate) fn open() -> Result<Self, Errno> {
-        let queue = Kqueue::new()?;
+        let queue = Kqueue::new().map_err(own)?;
         lightcone_unix::socket::close_on_exec(&queue)?;
         Ok(Self(Arc::new(queue)))
     }
@@ -95,8 +95,13 @@ impl Queue {
         events: &mut [Entry],
         timeout: Option<Duration>,
     ) -> Result<usize, Errno> {
-        Ok(self.0.kevent(changes, events, timeout.map(interval))?)
+        self.0.kevent(changes, events, timeout.map(interval)).map_err(own)
     }
+}
+
+/// Converts an error of `nix`.
+const fn own(errno: nix::errno::Errno) -> Errno {
+    Errno(errno as i32)
 }
 
 /// The maximum timeout. FreeBSD refuses timeouts of years. One day is enough, since a wait may always end early.

@@ -11,7 +11,7 @@ use std::thread;
 
 use lightcone_core::balance::{Balancer, POLLERS_MAX, Policy};
 use lightcone_core::poller::TopicStorage;
-use lightcone_core::{Address, Config, Handler, ListenerId, Rate, Slot, Timeouts, TimerStorage};
+use lightcone_core::{Address, Config, Handler, ListenerId, Rate, Slot, Timeouts, TimerStorage, Token};
 
 use super::Engine;
 use super::error::Error;
@@ -30,6 +30,7 @@ use crate::waker::Waker;
 
 /// The maximum number of sockets per poller.
 pub const SOCKETS_MAX: usize = (1 << 24) - 1_024;
+const _: () = assert!(SOCKETS_MAX <= Token::MAX_INDEX as usize + 1, "a token has the index of its socket");
 /// Descriptors that each poller needs in addition to those of its sockets.
 const DESCRIPTORS_A_POLLER: usize = 4;
 /// Descriptors that the process needs in addition to those of its pollers.
@@ -67,7 +68,7 @@ const COMMANDS_MAX: usize = 1_024;
 ///     Ok(engine)
 /// }
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 #[must_use]
 pub struct Builder<D> {
     pollers: Option<usize>,
@@ -78,6 +79,15 @@ pub struct Builder<D> {
     filter: Option<ConnectionFilter>,
     mailbox: usize,
     driver: PhantomData<fn() -> D>,
+}
+
+/// A builder has no driver yet, so the driver need not be `Clone`.
+impl<D> Clone for Builder<D> {
+    fn clone(&self) -> Self {
+        let Self { pollers, config, policy, listener_per_poller, listen, ref filter, mailbox, driver } =
+            *self;
+        Self { pollers, config, policy, listener_per_poller, listen, filter: filter.clone(), mailbox, driver }
+    }
 }
 
 impl<D: Driver> Default for Builder<D> {
@@ -268,7 +278,7 @@ impl<D: Driver> Builder<D> {
     /// the connection. Default: all connections are accepted.
     ///
     /// A refused connection is closed before it is assigned to a poller, and counted as
-    /// [turned away](lightcone_core::Stats::rejected). The filter runs on the accepting thread and should be fast. For
+    /// [rejected](lightcone_core::Stats::rejected). The filter runs on the accepting thread and should be fast. For
     /// decisions that depend on a poller's state, use [`Handler::admit`].
     ///
     /// ```

@@ -52,7 +52,7 @@ pub fn stream_socket(endpoint: &Endpoint) -> Result<OwnedFd, Errno> {
 ///
 /// The OS's error, such as `EADDRINUSE`, `EACCES` or `EADDRNOTAVAIL`.
 pub fn bind(socket: BorrowedFd<'_>, address: &SocketAddress) -> Result<(), Errno> {
-    Ok(nix::sys::socket::bind(socket.as_raw_fd(), address.as_argument())?)
+    nix::sys::socket::bind(socket.as_raw_fd(), address.as_argument()).map_err(Errno::from_nix)
 }
 
 /// Begins to listen. The kernel lowers a backlog above its own limit.
@@ -73,7 +73,7 @@ pub fn listen(socket: BorrowedFd<'_>, backlog: u32) -> Result<(), Errno> {
 #[must_use]
 pub fn connect(socket: BorrowedFd<'_>, address: &SocketAddress) -> Connecting {
     let connected = nix::sys::socket::connect(socket.as_raw_fd(), address.as_argument());
-    match connected.map_err(Errno::from) {
+    match connected.map_err(Errno::from_nix) {
         Ok(()) | Err(Errno(libc::EISCONN)) => {
             peer_address(socket).map_or(Connecting::Done, |peer| met(socket, &peer))
         }
@@ -108,8 +108,8 @@ pub fn connect_result(socket: BorrowedFd<'_>) -> Connecting {
 /// connects the socket to itself (RFC 9293, section 3.5, simultaneous open), and it would receive its own bytes. To the
 /// caller, this is reported as a refused connect, since nothing listens there.
 fn met(socket: BorrowedFd<'_>, peer: &SocketAddress) -> Connecting {
-    let itself = peer.as_inet().is_some()
-        && local_address(socket).is_ok_and(|local| local.as_inet() == peer.as_inet());
+    let itself = peer.to_inet().is_some()
+        && local_address(socket).is_ok_and(|local| local.to_inet() == peer.to_inet());
     if itself { Connecting::Failed(Errno(libc::ECONNREFUSED)) } else { Connecting::Done }
 }
 
@@ -128,7 +128,7 @@ fn still_connecting(socket: BorrowedFd<'_>) -> Connecting {
 ///
 /// The error of the call itself, such as `EBADF`.
 pub fn take_error(socket: BorrowedFd<'_>) -> Result<Option<Errno>, Errno> {
-    let pending = getsockopt(&socket, sockopt::SocketError)?;
+    let pending = getsockopt(&socket, sockopt::SocketError).map_err(Errno::from_nix)?;
     Ok((pending != 0).then_some(Errno(pending)))
 }
 
@@ -138,8 +138,8 @@ pub fn take_error(socket: BorrowedFd<'_>) -> Result<Option<Errno>, Errno> {
 ///
 /// The OS's error, such as `ENOTSOCK`.
 pub fn is_listening(socket: BorrowedFd<'_>) -> Result<bool, Errno> {
-    let kind = getsockopt(&socket, sockopt::SockType)?;
-    Ok(kind == SockType::Stream && getsockopt(&socket, sockopt::AcceptConn)?)
+    let kind = getsockopt(&socket, sockopt::SockType).map_err(Errno::from_nix)?;
+    Ok(kind == SockType::Stream && getsockopt(&socket, sockopt::AcceptConn).map_err(Errno::from_nix)?)
 }
 
 /// Returns the socket's local address, with the port that the system chose for port 0, or the interface on which a
@@ -149,7 +149,7 @@ pub fn is_listening(socket: BorrowedFd<'_>) -> Result<bool, Errno> {
 ///
 /// The OS's error, such as `EINVAL` on the BSDs for a closed connection.
 pub fn local_address(socket: BorrowedFd<'_>) -> Result<SocketAddress, Errno> {
-    let address = getsockname::<SockaddrStorage>(socket.as_raw_fd())?;
+    let address = getsockname::<SockaddrStorage>(socket.as_raw_fd()).map_err(Errno::from_nix)?;
     Ok(SocketAddress::filled_in(Some(&address)))
 }
 
@@ -159,16 +159,16 @@ pub fn local_address(socket: BorrowedFd<'_>) -> Result<SocketAddress, Errno> {
 ///
 /// The OS's error, such as `ENOTCONN`.
 pub fn peer_address(socket: BorrowedFd<'_>) -> Result<SocketAddress, Errno> {
-    let address = getpeername::<SockaddrStorage>(socket.as_raw_fd())?;
+    let address = getpeername::<SockaddrStorage>(socket.as_raw_fd()).map_err(Errno::from_nix)?;
     Ok(SocketAddress::filled_in(Some(&address)))
 }
 
 /// Reads from a pipe.
 pub(crate) fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize, Errno> {
-    retry(|| Ok(nix::unistd::read(fd, buffer)?))
+    retry(|| nix::unistd::read(fd, buffer).map_err(Errno::from_nix))
 }
 
 /// Writes to a pipe. Raises `SIGPIPE` if it has no reader.
 pub(crate) fn write(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
-    retry(|| Ok(nix::unistd::write(fd, bytes)?))
+    retry(|| nix::unistd::write(fd, bytes).map_err(Errno::from_nix))
 }

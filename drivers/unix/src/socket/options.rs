@@ -30,7 +30,7 @@ pub struct KeepAlive {
 ///
 /// The OS's error.
 pub fn set_reuse_address(socket: BorrowedFd<'_>) -> Result<(), Errno> {
-    Ok(setsockopt(&socket, sockopt::ReuseAddr, &true)?)
+    setsockopt(&socket, sockopt::ReuseAddr, &true).map_err(Errno::from_nix)
 }
 
 /// Lets several listeners share one port; the kernel distributes the connections. Must be set on each before `bind`.
@@ -46,7 +46,7 @@ pub fn set_reuse_port(socket: BorrowedFd<'_>) -> Result<(), Errno> {
     use sockopt::ReusePort;
     #[cfg(target_os = "freebsd")]
     use sockopt::ReusePortLb as ReusePort;
-    Ok(setsockopt(&socket, ReusePort, &true)?)
+    setsockopt(&socket, ReusePort, &true).map_err(Errno::from_nix)
 }
 
 /// Disables Nagle's algorithm: small segments are sent at once, without waiting for an acknowledgement.
@@ -55,7 +55,7 @@ pub fn set_reuse_port(socket: BorrowedFd<'_>) -> Result<(), Errno> {
 ///
 /// The OS's error, such as `EOPNOTSUPP` on a Unix socket.
 pub fn set_nodelay(socket: BorrowedFd<'_>) -> Result<(), Errno> {
-    Ok(setsockopt(&socket, sockopt::TcpNoDelay, &true)?)
+    setsockopt(&socket, sockopt::TcpNoDelay, &true).map_err(Errno::from_nix)
 }
 
 /// Whether the system can [limit](set_unsent_limit) the unsent bytes in a socket's send buffer.
@@ -74,7 +74,7 @@ pub const UNSENT_LIMITED: bool =
 /// The OS's error, such as `EOPNOTSUPP` on a Unix socket.
 pub fn set_unsent_limit(socket: BorrowedFd<'_>, bytes: u32) -> Result<(), Errno> {
     #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
-    setsockopt(&socket, UnsentLimit, &bytes.min(INT_MAX))?;
+    setsockopt(&socket, UnsentLimit, &bytes.min(INT_MAX)).map_err(Errno::from_nix)?;
     let _ = (socket, bytes);
     Ok(())
 }
@@ -89,7 +89,7 @@ pub fn set_unsent_limit(socket: BorrowedFd<'_>, bytes: u32) -> Result<(), Errno>
 ///
 /// The OS's error.
 pub fn set_only_v6(socket: BorrowedFd<'_>) -> Result<(), Errno> {
-    Ok(setsockopt(&socket, sockopt::Ipv6V6Only, &true)?)
+    setsockopt(&socket, sockopt::Ipv6V6Only, &true).map_err(Errno::from_nix)
 }
 
 /// Enables TCP keep-alive. Durations are rounded up to whole seconds, the unit of the kernel.
@@ -98,12 +98,14 @@ pub fn set_only_v6(socket: BorrowedFd<'_>) -> Result<(), Errno> {
 ///
 /// The OS's error, such as `EINVAL` for a duration beyond the kernel's limits.
 pub fn set_keep_alive(socket: BorrowedFd<'_>, keep_alive: KeepAlive) -> Result<(), Errno> {
-    setsockopt(&socket, sockopt::KeepAlive, &true)?;
+    setsockopt(&socket, sockopt::KeepAlive, &true).map_err(Errno::from_nix)?;
     #[cfg(not(target_os = "openbsd"))]
     {
-        setsockopt(&socket, KeepIdle, &whole_seconds(keep_alive.idle))?;
-        setsockopt(&socket, sockopt::TcpKeepInterval, &whole_seconds(keep_alive.interval))?;
-        setsockopt(&socket, sockopt::TcpKeepCount, &keep_alive.count.clamp(1, INT_MAX))?;
+        setsockopt(&socket, KeepIdle, &whole_seconds(keep_alive.idle)).map_err(Errno::from_nix)?;
+        setsockopt(&socket, sockopt::TcpKeepInterval, &whole_seconds(keep_alive.interval))
+            .map_err(Errno::from_nix)?;
+        setsockopt(&socket, sockopt::TcpKeepCount, &keep_alive.count.clamp(1, INT_MAX))
+            .map_err(Errno::from_nix)?;
     }
     // OpenBSD only has system-wide settings.
     #[cfg(target_os = "openbsd")]
@@ -118,7 +120,7 @@ pub fn set_keep_alive(socket: BorrowedFd<'_>, keep_alive: KeepAlive) -> Result<(
 /// The OS's error.
 pub fn set_abort_on_close(socket: BorrowedFd<'_>) -> Result<(), Errno> {
     let linger = libc::linger { l_onoff: 1, l_linger: 0 };
-    Ok(setsockopt(&socket, sockopt::Linger, &linger)?)
+    setsockopt(&socket, sockopt::Linger, &linger).map_err(Errno::from_nix)
 }
 
 /// Sets the size of the kernel's send buffer. Linux doubles the value for its own bookkeeping.
@@ -127,7 +129,7 @@ pub fn set_abort_on_close(socket: BorrowedFd<'_>) -> Result<(), Errno> {
 ///
 /// The OS's error.
 pub fn set_send_buffer(socket: BorrowedFd<'_>, bytes: u32) -> Result<(), Errno> {
-    Ok(setsockopt(&socket, sockopt::SndBuf, &(bytes.min(INT_MAX) as usize))?)
+    setsockopt(&socket, sockopt::SndBuf, &(bytes.min(INT_MAX) as usize)).map_err(Errno::from_nix)
 }
 
 /// Sets the size of the kernel's receive buffer. Accepted sockets inherit it from the listener. To enlarge the receive
@@ -137,7 +139,7 @@ pub fn set_send_buffer(socket: BorrowedFd<'_>, bytes: u32) -> Result<(), Errno> 
 ///
 /// The OS's error.
 pub fn set_receive_buffer(socket: BorrowedFd<'_>, bytes: u32) -> Result<(), Errno> {
-    Ok(setsockopt(&socket, sockopt::RcvBuf, &(bytes.min(INT_MAX) as usize))?)
+    setsockopt(&socket, sockopt::RcvBuf, &(bytes.min(INT_MAX) as usize)).map_err(Errno::from_nix)
 }
 
 /// Disables `SIGPIPE` for a socket on Apple's systems, of which not all versions have `MSG_NOSIGNAL`.
@@ -146,7 +148,7 @@ pub(super) fn silence_broken_pipes(socket: BorrowedFd<'_>) -> Result<(), Errno> 
     match setsockopt(&socket, NoSigPipe, &true) {
         // EINVAL: the peer has already disconnected, so nothing can be sent any more.
         Ok(()) | Err(nix::errno::Errno::EINVAL) => {}
-        Err(errno) => return Err(errno.into()),
+        Err(errno) => return Err(Errno::from_nix(errno)),
     }
     let _ = socket;
     Ok(())

@@ -28,7 +28,7 @@ with_flags! {
     /// Creates a stream socket that is non-blocking and close-on-exec and raises no `SIGPIPE`.
     pub(super) fn socket(family: AddressFamily) -> Result<OwnedFd, Errno> {
         let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
-        Ok(nix::sys::socket::socket(family, SockType::Stream, flags, None)?)
+        nix::sys::socket::socket(family, SockType::Stream, flags, None).map_err(Errno::from_nix)
     }
 
     /// Accepts a connection and returns it with its peer's address.
@@ -50,7 +50,7 @@ with_flags! {
     ///
     /// The OS's error, such as `EMFILE`.
     pub fn pipe() -> Result<(OwnedFd, OwnedFd), Errno> {
-        Ok(nix::unistd::pipe2(OFlag::O_NONBLOCK | OFlag::O_CLOEXEC)?)
+        nix::unistd::pipe2(OFlag::O_NONBLOCK | OFlag::O_CLOEXEC).map_err(Errno::from_nix)
     }
 }
 
@@ -94,7 +94,8 @@ mod portable {
     use super::{accept_by, close_on_exec, nonblocking, options, syscall};
 
     pub(super) fn socket(family: AddressFamily) -> Result<OwnedFd, Errno> {
-        let fd = nix::sys::socket::socket(family, SockType::Stream, SockFlag::empty(), None)?;
+        let socket = nix::sys::socket::socket(family, SockType::Stream, SockFlag::empty(), None);
+        let fd = socket.map_err(Errno::from_nix)?;
         options::silence_broken_pipes(fd.as_fd())?;
         prepare(fd)
     }
@@ -109,7 +110,7 @@ mod portable {
     }
 
     pub(super) fn pipe() -> Result<(OwnedFd, OwnedFd), Errno> {
-        let (read, write) = nix::unistd::pipe()?;
+        let (read, write) = nix::unistd::pipe().map_err(Errno::from_nix)?;
         Ok((prepare(read)?, prepare(write)?))
     }
 
@@ -142,8 +143,7 @@ fn accept_by(
 ///
 /// The OS's error.
 pub fn close_on_exec(fd: impl AsFd) -> Result<(), Errno> {
-    fcntl(fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
-    Ok(())
+    fcntl(fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).map(drop).map_err(Errno::from_nix)
 }
 
 /// Makes the descriptor non-blocking.
@@ -152,9 +152,9 @@ pub fn close_on_exec(fd: impl AsFd) -> Result<(), Errno> {
 ///
 /// The OS's error.
 pub fn nonblocking(fd: &OwnedFd) -> Result<(), Errno> {
-    let flags = OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL)?);
-    fcntl(fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
-    Ok(())
+    let flags = fcntl(fd, FcntlArg::F_GETFL).map_err(Errno::from_nix)?;
+    let flags = OFlag::from_bits_retain(flags) | OFlag::O_NONBLOCK;
+    fcntl(fd, FcntlArg::F_SETFL(flags)).map(drop).map_err(Errno::from_nix)
 }
 
 #[cfg(test)]
@@ -198,8 +198,8 @@ mod tests {
         assert!(!matches!(connect(client.as_fd(), &address), Connecting::Failed(_)));
         let (server, peer) = accept_soon(accept, &listener);
         assert_eq!(flags(&server), (true, true));
-        let expected = local_address(client.as_fd()).unwrap().as_inet().unwrap();
-        assert_eq!(peer.as_peer(), Some(PeerAddress::Inet(expected)));
+        let expected = local_address(client.as_fd()).unwrap().to_inet().unwrap();
+        assert_eq!(peer.to_peer(), Some(PeerAddress::Inet(expected)));
     }
 
     #[test]

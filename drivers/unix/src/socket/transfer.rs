@@ -161,7 +161,7 @@ pub fn send_gathered(socket: BorrowedFd<'_>, pieces: &[&[u8]]) -> Sent {
 ///
 /// The OS's error, such as `ENOTCONN` if the peer has reset the connection.
 pub fn shutdown_write(socket: BorrowedFd<'_>) -> Result<(), Errno> {
-    Ok(nix::sys::socket::shutdown(socket.as_raw_fd(), Shutdown::Write)?)
+    nix::sys::socket::shutdown(socket.as_raw_fd(), Shutdown::Write).map_err(Errno::from_nix)
 }
 
 #[inline]

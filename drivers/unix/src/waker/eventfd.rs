@@ -22,13 +22,14 @@ impl EventFdWaker {
     ///
     /// The OS's error, such as `EMFILE`.
     pub fn new() -> Result<Self, Errno> {
-        Ok(Self(Arc::new(EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?)))
+        let event = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC);
+        event.map(|event| Self(Arc::new(event))).map_err(Errno::from_nix)
     }
 
     /// Consumes all pending wake-ups. The poller calls this when its wait has returned because of them.
     pub fn drain(&self) {
         // One read resets the counter. EAGAIN means that it was already zero.
-        let _ = retry(|| Ok(self.0.read()?));
+        let _ = retry(|| self.0.read().map_err(Errno::from_nix));
     }
 }
 
@@ -42,6 +43,6 @@ impl AsFd for EventFdWaker {
 impl Waker for EventFdWaker {
     fn wake(&self) {
         // EAGAIN means that the counter is at its maximum: a wake-up is already pending.
-        let _ = retry(|| Ok(self.0.write(1)?));
+        let _ = retry(|| self.0.write(1).map_err(Errno::from_nix));
     }
 }
