@@ -24,7 +24,7 @@ use lightcone::http::{
 };
 use lightcone::metrics::{self, Metrics};
 use lightcone::proxy_protocol::{ProxyProtocol, Untrusted};
-use lightcone::websocket::{Channel, Message, MessageKind, WebSocket, upgrade};
+use lightcone::websocket::{Channel, Fragment, Message, MessageKind, WebSocket, upgrade};
 use lightcone::{
     AddressPrefix, Builder, Handler, Instant, PollerContext, PrefixError, Rate, Readiness, Timeouts,
     WriteRate, print_requests,
@@ -289,10 +289,11 @@ impl MessageEcho {
         while let Some(gathered) = self.0.as_mut().filter(|gathered| gathered.complete) {
             let rest = gathered.bytes.get(gathered.sent..).unwrap_or_default();
             let piece = rest.get(..FRAGMENT).unwrap_or(rest);
-            let last = piece.len() == rest.len();
-            channel.send_fragment(gathered.kind, gathered.sent == 0, last, piece)?;
-            gathered.sent += piece.len();
-            if last {
+            let part = gathered.sent..gathered.sent + piece.len();
+            let fragment = Fragment::of(&part, gathered.bytes.len());
+            channel.send_fragment(gathered.kind, fragment, piece)?;
+            gathered.sent = part.end;
+            if fragment.is_last() {
                 self.0 = None;
             }
         }
@@ -304,7 +305,7 @@ impl<S: State> WebSocket<S> for MessageEcho {
     fn receive(&mut self, message: Message<'_>, channel: &mut Channel<'_, S>) -> Result<(), Full> {
         self.send_rest(channel)?;
         if message.is_whole() {
-            return channel.send_fragment(message.kind(), true, true, message.bytes());
+            return channel.send_fragment(message.kind(), message.fragment(), message.bytes());
         }
         let new = || Box::new(Gathered { kind: message.kind(), bytes: Vec::new(), sent: 0, complete: false });
         let gathered = self.0.get_or_insert_with(new);

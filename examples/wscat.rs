@@ -26,7 +26,7 @@ use clap::Parser;
 use lightcone::http::client::{Uri, UriError};
 use lightcone::http::{Full, RequestId, RequestMessage, State};
 use lightcone::websocket::{
-    Channel, CloseCode, Ending, MaskGenerator, Message, MessageKind, OpeningError, OpeningRequest,
+    Channel, CloseCode, Ending, Fragment, MaskGenerator, Message, MessageKind, OpeningError, OpeningRequest,
     OpeningResponse, Payload, WebSocket, WebSocketClient, WebSocketSource,
 };
 use lightcone::{Address, Builder, Context, Handle, Timeouts, shutdown_on_signals};
@@ -146,10 +146,11 @@ impl Connection {
             Some((Command::Send(line), sent)) => loop {
                 let rest = line.as_bytes().get(*sent..).unwrap_or_default();
                 let piece = rest.get(..FRAGMENT).unwrap_or(rest);
-                let last = piece.len() == rest.len();
-                channel.send_fragment(MessageKind::Text, *sent == 0, last, piece)?;
-                *sent += piece.len();
-                if last {
+                let part = *sent..*sent + piece.len();
+                let fragment = Fragment::of(&part, line.len());
+                channel.send_fragment(MessageKind::Text, fragment, piece)?;
+                *sent = part.end;
+                if fragment.is_last() {
                     break;
                 }
             },

@@ -20,7 +20,7 @@ impl<S: State> WebSocket<S> for Echo {
             b"leave" => channel.close(CloseCode::POLICY, "as you like"),
             b"goodbye" => channel.close(CloseCode::NORMAL, ""),
             b"binary" => channel.send_binary(b"\x00\xff"),
-            bytes => channel.send_fragment(message.kind(), message.is_first(), message.is_last(), bytes),
+            bytes => channel.send_fragment(message.kind(), message.fragment(), bytes),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What a handler can do with its connection, on either side of it.
 
 use core::fmt;
+use core::ops::Range;
 use core::time::Duration;
 
 use lightcone_core::{
@@ -210,7 +211,7 @@ impl<S: State> Channel<'_, S> {
     /// [`output_limit`](Self::output_limit) bytes can never be sent at once, so no `writable` follows: send it in
     /// [fragments](Self::send_fragment).
     pub fn send_text(&mut self, text: &str) -> Result<(), Full> {
-        self.send_fragment(MessageKind::Text, true, true, text.as_bytes())
+        self.send_fragment(MessageKind::Text, Fragment::Whole, text.as_bytes())
     }
 
     /// Sends a binary message. See [`send_text`](Self::send_text).
@@ -218,24 +219,22 @@ impl<S: State> Channel<'_, S> {
     /// # Errors
     /// As for `send_text`.
     pub fn send_binary(&mut self, bytes: &[u8]) -> Result<(), Full> {
-        self.send_fragment(MessageKind::Binary, true, true, bytes)
+        self.send_fragment(MessageKind::Binary, Fragment::Whole, bytes)
     }
 
-    /// Sends a part of a message as a frame of its own. The caller sends the parts of a message in their order, the
-    /// first with `first` and the last with `last`, and no other message in between. Fragments of a text may end within
-    /// a character.
+    /// Sends a part of a message as a frame of its own. The caller sends the parts of a message in their order, and no
+    /// other message in between. Fragments of a text may end within a character.
     ///
     /// # Errors
     /// As for [`send_text`](Self::send_text).
     pub fn send_fragment(
         &mut self,
         kind: MessageKind,
-        first: bool,
-        last: bool,
+        fragment: Fragment,
         payload: &[u8],
     ) -> Result<(), Full> {
-        let opcode = if first { kind.opcode() } else { Opcode::Continuation };
-        self.send_frame(opcode, last, payload)
+        let opcode = if fragment.is_first() { kind.opcode() } else { Opcode::Continuation };
+        self.send_frame(opcode, fragment.is_last(), payload)
     }
 
     /// Sends a ping with a payload, of which at most 125 bytes are sent. The layer sends pings by itself, see
@@ -383,8 +382,58 @@ impl<S: State> LagCounter for Channel<'_, S> {
     }
 }
 
+/// Which part of a message a fragment is (RFC 6455, 5.4).
+///
+/// ```
+/// use lightcone_websocket::Fragment;
+///
+/// let parts = [0..4, 4..8, 8..9].map(|part| Fragment::of(&part, 9));
+/// assert_eq!(parts, [Fragment::First, Fragment::Middle, Fragment::Last]);
+/// assert_eq!(Fragment::of(&(0..9), 9), Fragment::Whole);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Fragment {
+    /// All of it: the message is not fragmented.
+    Whole,
+    /// The first part, and not all of it.
+    First,
+    /// Neither the first part nor the last.
+    Middle,
+    /// The last part, and not all of it.
+    Last,
+}
+
+impl Fragment {
+    const fn new(first: bool, last: bool) -> Self {
+        match (first, last) {
+            (true, true) => Self::Whole,
+            (true, false) => Self::First,
+            (false, false) => Self::Middle,
+            (false, true) => Self::Last,
+        }
+    }
+
+    /// Returns which part the bytes in `part` are of a message that has `length` bytes.
+    #[must_use]
+    pub const fn of(part: &Range<usize>, length: usize) -> Self {
+        Self::new(part.start == 0, part.end == length)
+    }
+
+    /// Returns whether the message begins with this part.
+    #[must_use]
+    pub const fn is_first(self) -> bool {
+        matches!(self, Self::Whole | Self::First)
+    }
+
+    /// Returns whether the message ends with this part.
+    #[must_use]
+    pub const fn is_last(self) -> bool {
+        matches!(self, Self::Whole | Self::Last)
+    }
+}
+
 /// A message that has been received, or a piece of one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Message<'m> {
     pub(crate) payload: Payload<'m>,
     pub(crate) first: bool,
@@ -392,7 +441,7 @@ pub struct Message<'m> {
 }
 
 /// The content of a [`Message`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Payload<'m> {
     /// A text, or a part of one that ends between characters.
     Text(&'m str),
@@ -423,6 +472,12 @@ impl<'m> Message<'m> {
             Payload::Text(_) => MessageKind::Text,
             Payload::Binary(_) => MessageKind::Binary,
         }
+    }
+
+    /// Returns which part of the message this piece is, to send it on as a [fragment](Channel::send_fragment).
+    #[must_use]
+    pub const fn fragment(&self) -> Fragment {
+        Fragment::new(self.first, self.last)
     }
 
     /// Returns whether the message begins with this piece.

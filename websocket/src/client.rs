@@ -28,7 +28,7 @@ const OUTPUT_MIN: usize = HEADER_MAX + CONTROL_MAX;
 
 /// The limits of the opening handshake. Set some and take the others from [`DEFAULT`](Self::DEFAULT): later versions
 /// add some.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct OpeningLimits {
     /// How long the handshake may take, from the established connection to the last byte of the response's head.
     pub time: Duration,

@@ -11,7 +11,7 @@
 //!
 //! impl<S: State> WebSocket<S> for Echo {
 //!     fn receive(&mut self, message: Message<'_>, channel: &mut Channel<'_, S>) -> Result<(), Full> {
-//!         channel.send_fragment(message.kind(), message.is_first(), message.is_last(), message.bytes())
+//!         channel.send_fragment(message.kind(), message.fragment(), message.bytes())
 //!     }
 //! }
 //!
@@ -100,7 +100,7 @@ mod session;
 #[cfg(test)]
 mod tests;
 
-pub use channel::{Channel, Message, Payload};
+pub use channel::{Channel, Fragment, Message, Payload};
 pub use client::{
     OpeningError, OpeningLimits, OpeningRequest, OpeningResponse, WebSocketClient, WebSocketSocket,
     WebSocketSource,

@@ -14,7 +14,7 @@ use crate::codec::violation::Violation;
 
 /// The limits and times of the connections of one [`WebSocket`]. Set some and take the others from
 /// [`DEFAULT`](Self::DEFAULT): later versions add some.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct WebSocketConfig {
     /// What a peer may send.
     pub limits: MessageLimits,
@@ -49,7 +49,7 @@ impl Default for WebSocketConfig {
 }
 
 /// How a connection has ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Ending<'e> {
     /// The peer has sent a close frame, first or in response.
@@ -85,7 +85,7 @@ pub enum Ending<'e> {
 ///
 /// impl<S: State> WebSocket<S> for Echo {
 ///     fn receive(&mut self, message: Message<'_>, channel: &mut Channel<'_, S>) -> Result<(), Full> {
-///         channel.send_fragment(message.kind(), message.is_first(), message.is_last(), message.bytes())
+///         channel.send_fragment(message.kind(), message.fragment(), message.bytes())
 ///     }
 /// }
 ///

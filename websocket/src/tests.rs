@@ -68,7 +68,7 @@ impl WebSocket<App> for Echo {
                 assert_eq!(channel.close(CloseCode::NORMAL, ""), Err(Full));
                 Ok(())
             }
-            bytes => channel.send_fragment(message.kind(), message.is_first(), message.is_last(), bytes),
+            bytes => channel.send_fragment(message.kind(), message.fragment(), bytes),
         }
     }
 
@@ -112,7 +112,7 @@ struct Plain;
 impl WebSocket<App> for Plain {
     fn receive(&mut self, message: Message<'_>, channel: &mut Channel<'_, App>) -> Result<(), Full> {
         assert!(message.bytes().len() <= channel.output_limit(), "a piece that can never be sent back");
-        channel.send_fragment(message.kind(), message.is_first(), message.is_last(), message.bytes())
+        channel.send_fragment(message.kind(), message.fragment(), message.bytes())
     }
 }
 

@@ -27,7 +27,7 @@ impl<S: State> WebSocket<S> for Echo {
 
     fn receive(&mut self, message: Message<'_>, channel: &mut Channel<'_, S>) -> Result<(), Full> {
         assert!(message.is_whole(), "a short message is whole, however it is fragmented and cut");
-        channel.send_fragment(message.kind(), true, true, message.bytes())
+        channel.send_fragment(message.kind(), message.fragment(), message.bytes())
     }
 }
 

@@ -9,7 +9,7 @@ use lightcone::http::client::{InvalidResponse, Uri};
 use lightcone::http::{Full, Http, Limits, RequestMessage, State};
 use lightcone::sim::{EngineId, Sim};
 use lightcone::websocket::{
-    Channel, CloseCode, Ending, MaskGenerator, Message, MessageKind, MessageLimits, OpeningError,
+    Channel, CloseCode, Ending, Fragment, MaskGenerator, Message, MessageKind, MessageLimits, OpeningError,
     OpeningLimits, OpeningRequest, OpeningResponse, WebSocket, WebSocketClient, WebSocketConfig,
     WebSocketSource, upgrade,
 };
@@ -175,11 +175,11 @@ impl Talk {
         let payload = self.payload();
         let (first, second) = payload.as_bytes().split_at(payload.len() / 2);
         if self.sent == Sent::Nothing {
-            channel.send_fragment(MessageKind::Text, true, false, first)?;
+            channel.send_fragment(MessageKind::Text, Fragment::First, first)?;
             self.sent = Sent::FirstFragment;
         }
         if self.sent == Sent::FirstFragment {
-            channel.send_fragment(MessageKind::Text, false, true, second)?;
+            channel.send_fragment(MessageKind::Text, Fragment::Last, second)?;
             self.sent = Sent::All;
         }
         Ok(())

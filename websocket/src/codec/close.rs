@@ -1,6 +1,6 @@
 //! Close frames (RFC 6455, 5.5.1 and 7.4).
 
-use core::str;
+use core::{fmt, str};
 
 use super::violation::Violation;
 
@@ -47,6 +47,13 @@ impl CloseCode {
     #[must_use]
     pub const fn get(self) -> u16 {
         self.0
+    }
+}
+
+/// Formats the number.
+impl fmt::Display for CloseCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
 

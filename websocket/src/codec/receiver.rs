@@ -61,7 +61,7 @@ impl MessageKind {
 }
 
 /// What has been received.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Incoming {
     /// A message, or a piece of one. A piece of a text ends at the end of a character.
     Data {
@@ -81,7 +81,7 @@ pub enum Incoming {
 }
 
 /// One step of a [`Receiver`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[must_use]
 pub struct ReceiverStep {
     /// How many bytes to remove from the front of the buffer, before anything else is done.

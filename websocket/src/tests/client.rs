@@ -151,7 +151,7 @@ impl WebSocket<App> for Echo {
             b"wait" if !channel.state().told.borrow().iter().any(|told| told == "go") => Err(Full),
             bytes => {
                 assert!(bytes.len() <= channel.output_limit(), "a piece that can never be sent back");
-                channel.send_fragment(message.kind(), message.is_first(), message.is_last(), bytes)
+                channel.send_fragment(message.kind(), message.fragment(), bytes)
             }
         }
     }
