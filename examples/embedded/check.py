@@ -312,12 +312,12 @@ def silent_peers(board):
         for number, client in enumerate(silent):
             client.send(request("/api/leds")[:number])
         with Client(board) as client:
-            client.socket.settimeout(20)
+            client.socket.settimeout(60)
             client.send(request("/api/leds", close=True))
             status, _ = client.response()
             assert status == 200
             took = time.monotonic() - began
-            assert took < 15, took
+            assert took < 45, took  # without a timeout, never; a loaded machine is given time
     finally:
         for client in silent:
             client.socket.close()
