@@ -7,8 +7,8 @@
 //! A response has 78 bytes, or the number given by `--answer`, because the kernel's cost depends on its size.
 //!
 //! One thread serves while the main thread waits for it, as in a server with a pool of them: where a process has more
-//! than one thread, the kernel counts the uses of a descriptor in each system call, which costs about 30 ns a request.
-//! With `--alone`, the main thread serves, and there is no other.
+//! than one thread, the kernel counts the uses of a descriptor in each system call, which costs one or two percent. With
+//! `--alone`, the main thread serves, and there is no other.
 //!
 //! The server uses one buffer. Per event it makes one receive, and one send of as many copies of a prepared
 //! response as there are ends of heads in the received bytes. It parses nothing, refuses nothing and has no timeouts,
