@@ -273,11 +273,7 @@ impl Request {
                 return Err(RequestFailed::Redirect(RedirectError::Loop(request.uri)));
             }
             let spent = Duration::from_millis(Clock::now_ms().saturating_sub(begin));
-            let rest = total_time.map(|time| time.saturating_sub(spent));
-            if rest == Some(Duration::ZERO) {
-                // before anything of the next request is sent
-                return Err(RequestFailed::Fetch(FetchError::new(FetchPhase::Send, FetchCause::TotalTime)));
-            }
+            let rest = total_time.map(|time| rest_of(time, spent)).transpose()?;
             request.limits.total_time = rest;
             request.connect_time = connect_time.min(rest.unwrap_or(Duration::MAX));
             receiver = again;
@@ -326,6 +322,16 @@ impl Request {
         engine.shutdown(Duration::ZERO);
         result
     }
+}
+
+/// Returns what is left of the time for all requests.
+///
+/// # Errors
+///
+/// There is none left. Then nothing of the next request is sent.
+fn rest_of(time: Duration, spent: Duration) -> Result<Duration, RequestFailed> {
+    let rest = time.checked_sub(spent).filter(|rest| !rest.is_zero());
+    rest.ok_or(RequestFailed::Fetch(FetchError::new(FetchPhase::Send, FetchCause::TotalTime)))
 }
 
 /// Resolves the host of a URI, on the calling thread.
@@ -531,5 +537,25 @@ impl Fetch for Call {
 
     fn failed(self, error: FetchError) {
         let _ = self.outcome.send(Err(self.error.unwrap_or(RequestFailed::Fetch(error))));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "as in every test: a failure is a panic")]
+
+    use super::*;
+
+    #[test]
+    fn no_request_begins_after_the_time_for_all() {
+        let [second, left] = [1_000, 1].map(Duration::from_millis);
+        assert_eq!(rest_of(second, second - left).unwrap(), left);
+        for spent in [second, second + left] {
+            let error = rest_of(second, spent).unwrap_err();
+            assert!(
+                matches!(error, RequestFailed::Fetch(FetchError { cause: FetchCause::TotalTime, .. })),
+                "{error}"
+            );
+        }
     }
 }

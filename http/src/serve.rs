@@ -579,8 +579,12 @@ impl<S: State, R: Routes<S>> Http<S, R> {
     ) -> ServeStep {
         turn.tally.refusal = Some(status);
         let found = find(&self.routes, head).refusing(status);
-        // Middleware responds at once if it does, so nothing of the request goes on.
-        let _ = self.answer(head, found, closing(head.framing.mode), output, turn);
+        let mode = closing(head.framing.mode);
+        let reply = self.answer(head, found, mode, output, turn);
+        // Nothing of the request goes on: middleware that defers the response will not make one.
+        if reply.outgoing() == ResponseBody::Deferred {
+            self.write_refusal(None, mode, output, status);
+        }
         ServeStep::Linger
     }
 

@@ -1,4 +1,5 @@
-//! Tests a shard and its connections, which are driven by hand, and the parts of a poller that need no threads.
+//! Tests core without the loop of a poller: a shard and its connections, which are driven by hand, and the parts that
+//! handlers use.
 //!
 //! One program, because each program compiles the engine again.
 #![allow(

@@ -61,12 +61,11 @@
 //!   and another's may receive its `close`.
 //! - **Blocking.** A callback that blocks occupies one worker and delays its own socket. Other sockets are
 //!   delayed only when all workers are blocked; they then wait in FIFO order. A poller never waits for a
-//!   worker. What the peer has sent when the worker gets to the socket precedes a timeout, even if it arrived after
-//!   the deadline.
+//!   worker.
 //! - **`admit`** runs on a worker, right before `open` or `refused`. A connection that it rejects has already
 //!   been accepted or established, and is closed.
 //! - **Time** in a callback is the time at which a worker began the socket's turn. If a deadline has passed by then,
-//!   what the peer has sent comes before the `timeout`, as on a poller. While a callback other than `open`
+//!   what the peer has sent comes before the `timeout`, even if it arrived after the deadline. While a callback other than `open`
 //!   and `sent` is due or running, the socket counts as [active](lightcone_core::Stream::set_active), so
 //!   [`Timeouts::idle`](lightcone_core::Timeouts) does not run; the engine's other timeouts do. It is not
 //!   [evicted](lightcone_core::Config::evict_after) meanwhile either. Afterwards, input that the handler has left

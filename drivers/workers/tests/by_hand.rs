@@ -108,7 +108,7 @@ impl Handler for Stopping {
 /// The names of events in their order, with their sockets.
 type Log = Arc<Mutex<Vec<(Token, &'static str)>>>;
 
-/// Sets a deadline at the letter `d`, and removes it at `o` and at the end of the stream. Blocks at each capital letter
+/// Sets a deadline at the letter `d`, also stops to read at `p`, and removes the deadline at `o` and at the end of the stream. Blocks at each capital letter
 /// until it is released.
 struct Timed {
     stops: Stops,
@@ -127,9 +127,12 @@ impl Handler for Timed {
         let name = event.name();
         let letter = socket.bytes().first().copied();
         match (event, letter) {
-            (Event::Receive, Some(b'd')) => {
+            (Event::Receive, Some(letter @ (b'd' | b'p'))) => {
                 let deadline = socket.now() + Duration::from_millis(1);
                 socket.set_deadline(Some(deadline));
+                if letter == b'p' {
+                    socket.stream.pause();
+                }
             }
             (Event::Receive, Some(b'o')) | (Event::PeerClosed, _) => socket.set_deadline(None),
             (Event::Receive, Some(letter)) if letter.is_ascii_uppercase() => self.stops.stop(letter),
@@ -330,13 +333,14 @@ struct TimedBench {
 }
 
 impl TimedBench {
-    fn new() -> Self {
+    /// The socket has received `first`.
+    fn new(first: u8) -> Self {
         let (stops, log) = (Stops::default(), Log::default());
         let shared = (stops.clone(), Arc::clone(&log));
         let make = move |_| Timed { stops: shared.0.clone(), log: Arc::clone(&shared.1) };
         let mut bench = Bench::with(Builder::new().workers(1).start(make).unwrap());
         let timed = bench.open();
-        assert_eq!(bench.notify(timed, b"d"), READ);
+        assert_eq!(bench.notify(timed, &[first]), READ);
         while !log.lock().unwrap().contains(&(timed, "receive")) {
             let (token, ready) = bench.mailbox.pop();
             assert_eq!(bench.deliver(token, ready), READ);
@@ -487,7 +491,7 @@ fn what_the_peer_did_in_time_precedes_a_timeout() {
         ),
     ];
     for (deed, expected) in deeds {
-        let mut timed = TimedBench::new();
+        let mut timed = TimedBench::new(b'd');
         let token = timed.timed;
         deed(&mut timed.bench, token);
         timed.pass_deadline();
@@ -497,10 +501,23 @@ fn what_the_peer_did_in_time_precedes_a_timeout() {
     }
 }
 
+/// Input that there is no room for does not delay a close.
+#[test]
+fn a_reset_of_a_socket_that_does_not_read_precedes_a_timeout() {
+    let mut timed = TimedBench::new(b'p');
+    let token = timed.timed;
+    assert_eq!(timed.bench.notify(token, b"x"), READ);
+    timed.bench.close(token);
+    timed.pass_deadline();
+    timed.stops.let_go(b'A');
+    assert_eq!(timed.told(2), ["close"]);
+    timed.end();
+}
+
 /// Only once a turn, so that a peer that keeps sending cannot postpone a timeout.
 #[test]
 fn input_that_comes_after_other_input_does_not_postpone_a_timeout() {
-    let mut timed = TimedBench::new();
+    let mut timed = TimedBench::new(b'd');
     let token = timed.timed;
     assert_eq!(timed.bench.notify(token, b"C"), READ);
     timed.pass_deadline();

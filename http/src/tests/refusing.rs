@@ -400,8 +400,11 @@ fn a_response_that_nothing_can_make_is_a_500() {
         Http::new()
             .get("/any", |_request, response| response.defer(Done).into_any::<Done>())
             .get("/done", |_request, response| response.defer(Done))
-            .merge(deferring),
+            .merge(deferring)
+            .limits(Limits { body: 3, ..Limits::DEFAULT }),
     );
+    let large = server.request(TestRequest::new("GET", "/inside").body("1234"));
+    assert_eq!(large.status(), 413);
     for target in ["/any", "/done", "/inside"] {
         assert_eq!(server.get(target).status(), 500, "{target}");
     }

@@ -278,7 +278,7 @@ impl<D: Driver> Builder<D> {
     /// the connection. Default: all connections are accepted.
     ///
     /// A refused connection is closed before it is assigned to a poller, and counted as
-    /// [rejected](lightcone_core::Stats::rejected). The filter runs on the accepting thread and should be fast. For
+    /// [turned away](lightcone_core::Stats::rejected). The filter runs on the accepting thread and should be fast. For
     /// decisions that depend on a poller's state, use [`Handler::admit`].
     ///
     /// ```
